@@ -1,0 +1,110 @@
+"""The record that a plugin contributes: what a sub-app is called, what it brings, what it needs."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from opal_registry.errors import PluginError, Problem
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,29}\Z")
+MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+LOCATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:.+\Z")
+CREATE = ("models", "migrations", "external")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubApp:
+    """One application of the suite, as its plugin describes it. Making one imports nothing.
+
+    Args:
+        name: ``[a-z][a-z0-9_]*``, at most 30 characters; unique in the suite.
+        models: Dotted names of the modules or packages that hold its models; packages are walked.
+        requires: Other sub-apps that it needs, with version specifiers (PEP 440) for the distributions that bring them.
+        migrations: ``package:folder`` of its own revisions, if it has any.
+        create: How its tables come to be on a fresh database.
+        table_prefix: What the name of each of its tables must start with, if anything.
+        schema: The database schema that its models declare, if any.
+        bind: Which of the configured databases its tables live in.
+        metadata: ``package.module:attribute`` of foreign ``MetaData`` objects or declarative bases to adopt.
+
+    Raises:
+        PluginError: If a value cannot be right; all faults of the record at once.
+
+    Example:
+        >>> SubApp(name="standupbot", models=("standupbot.models",), requires=("core>=1.0",)).bind
+        'default'
+    """
+
+    name: str
+    models: Sequence[str] = ()
+    requires: Sequence[str] = ()
+    migrations: str | None = None
+    create: Literal["models", "migrations", "external"] = "models"
+    table_prefix: str | None = None
+    schema: str | None = None
+    bind: str = "default"
+    metadata: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        problems = [*self._name_problems(), *self._scalar_problems(), *self._sequence_problems()]
+        if problems:
+            raise PluginError(*problems)
+        for field in ("models", "requires", "metadata"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """The parsed ``requires``, in the order given."""
+        return tuple(Requirement(text) for text in self.requires)
+
+    def _name_problems(self) -> list[Problem]:
+        if isinstance(self.name, str) and NAME.match(self.name):
+            return []
+        mend = "use lower-case letters, digits and underscores, a letter first, at most 30 characters"
+        return [Problem(f"{self.name!r} is not a name for a sub-app", mend=mend)]
+
+    def _scalar_problems(self) -> list[Problem]:
+        found = []
+        for field in ("migrations", "table_prefix", "schema", "bind"):
+            value = getattr(self, field)
+            if not (value is None and field != "bind") and not (isinstance(value, str) and value):
+                found.append(self._fault(field, value, "write it as a text that is not empty"))
+        if self.create not in CREATE:
+            found.append(self._fault("create", self.create, f"choose one of {', '.join(CREATE)}"))
+        return found
+
+    def _sequence_problems(self) -> list[Problem]:
+        checks = {"models": _is_module, "requires": _is_requirement, "metadata": _is_location}
+        examples = {"models": "standupbot.models", "requires": "core>=1.0", "metadata": "standupbot.tables:metadata"}
+        found = []
+        for field, accepts in checks.items():
+            value, mend = getattr(self, field), f'write it like {field}=("{examples[field]}",)'
+            if not isinstance(value, (tuple, list)):
+                found.append(self._fault(field, value, mend))
+            else:
+                found += [self._fault(field, item, mend) for item in value if not accepts(item)]
+        return found
+
+    def _fault(self, field: str, value: object, mend: str) -> Problem:
+        return Problem(f"sub-app {self.name!r}: {field} cannot be {value!r}", mend=mend)
+
+
+def _is_module(value: object) -> bool:
+    return isinstance(value, str) and MODULE.match(value) is not None
+
+
+def _is_location(value: object) -> bool:
+    return isinstance(value, str) and LOCATION.match(value) is not None
+
+
+def _is_requirement(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        parsed = Requirement(value)
+    except InvalidRequirement:
+        return False
+    return NAME.match(parsed.name) is not None and not (parsed.extras or parsed.url or parsed.marker)
