@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     )
     from opal_registry.hookspecs import hookimpl
     from opal_registry.registry import Registry
-    from opal_registry.settings import Settings, load_settings
+    from opal_registry.settings import Settings
+    from opal_registry.sources import load_settings
     from opal_registry.sub_app import SubApp
 
 _HOMES = {
@@ -37,7 +38,7 @@ _HOMES = {
     "Settings": "settings",
     "SubApp": "sub_app",
     "hookimpl": "hookspecs",
-    "load_settings": "settings",
+    "load_settings": "sources",
     "make_base": "base",
 }
 

@@ -6,6 +6,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
+import opal_registry.definitions  # noqa: F401 -- notes where each table is defined, from the first one on
+
 
 def _name_or_digest(constraint: sa.Constraint, _table: sa.Table) -> str:
     """The name that a CHECK was given; for one without a name, a digest of its text, the same on every run."""

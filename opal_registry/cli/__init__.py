@@ -1,0 +1,1 @@
+"""The command line ``opal-db``: parse, one call, print."""

@@ -1,0 +1,113 @@
+"""Where results go: Rich tables for people, plain text for pipes, one JSON document for machines."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from opal_registry.errors import OpalError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 10_000
+"""Pipes get every cell whole: no line is broken before this many characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table to show.
+
+    Args:
+        columns: The headings; one that starts with ``>`` is aligned to the right.
+        rows: One text per column.
+        title: What stands above it.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+
+
+class Output:
+    """Prints the result of one command.
+
+    Args:
+        as_json: Print one JSON document, and nothing else, to stdout.
+        quiet: Print nothing but errors.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+
+    def show(self, document: Any, *parts: "Sheet | str") -> None:
+        """Print a result.
+
+        Args:
+            document: What machines get.
+            *parts: What people get, one below the other.
+        """
+        if self.as_json:
+            print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201
+        elif not self.quiet:
+            for part in parts:
+                self._print(part)
+
+    def error(self, error: OpalError) -> None:
+        """Print an error: to stderr for people, with ``--json`` also as a document to stdout."""
+        if self.as_json:
+            print(json.dumps({"error": error_document(error)}, indent=2, ensure_ascii=False))  # noqa: T201
+        print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)  # noqa: T201
+
+    def note(self, text: str) -> None:
+        """Say something beside the result, to stderr."""
+        if not (self.quiet or self.as_json):
+            print(text, file=sys.stderr)  # noqa: T201
+
+    @contextlib.contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Show what is being done while it is being done, if a person watches."""
+        if self.quiet or self.as_json or not sys.stderr.isatty():
+            yield
+            return
+        with _console(sys.stderr).status(text):
+            yield
+
+    def _print(self, part: "Sheet | str") -> None:
+        if isinstance(part, str):
+            print(part)  # noqa: T201
+        elif part.rows:
+            _print_sheet(part)
+
+
+def error_document(error: OpalError) -> dict[str, Any]:
+    """An error as the document that ``--json`` prints."""
+    problems = [{"what": p.what, "where": p.where, "mend": p.mend} for p in error.problems]
+    return {"kind": type(error).__name__, "exit_code": error.exit_code, "problems": problems}
+
+
+def _console(file: Any, width: int | None = None) -> "Console":
+    from rich.console import Console  # a tenth of a second that --help and --json need not pay
+
+    return Console(file=file, width=width, highlight=False)
+
+
+def _print_sheet(sheet: Sheet) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    person = sys.stdout.isatty()
+    style = box.SIMPLE_HEAD if person else None
+    table = Table(title=sheet.title or None, title_justify="left", box=style, pad_edge=False)
+    for heading in sheet.columns:
+        justify: Literal["right", "left"] = "right" if heading.startswith(">") else "left"
+        table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=not person)
+    for row in sheet.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = _console(sys.stdout, width=None if person else PIPE_WIDTH)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))  # noqa: T201

@@ -1,0 +1,137 @@
+"""The door for applications: the four names of the original module, and their asyncio twins.
+
+    from opal_registry.database import Base, SessionLocal, engine, get_db
+
+All of them follow the default registry, also where they were imported before it was set: ``registry.as_default()``
+decides which database they mean. Importing this module reads no configuration and opens nothing.
+"""
+
+import contextlib
+import inspect
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from opal_registry.base import Base
+from opal_registry.engines.sqlite import Intent
+from opal_registry.registry import get_default_registry
+from opal_registry.sessions import OpalSession
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""The HTTP methods that do not write (RFC 9110, 9.2.1)."""
+
+
+class _DefaultEngine(sa.Engine):
+    """The engine of the default registry, whichever that is when it is used."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in {"__class__", "__dict__"}:
+            return object.__getattribute__(self, name)
+        return getattr(get_default_registry().engine(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(get_default_registry().engine(), name, value)
+
+    def __repr__(self) -> str:
+        return repr(get_default_registry().engine())
+
+
+class _DefaultFactory:
+    """A session factory of the default registry, whichever that is when it is called."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, **options: Any) -> Any:
+        return getattr(get_default_registry(), self._name)(**options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(get_default_registry(), self._name), name)
+
+    def __repr__(self) -> str:
+        return f"<the {self._name} of the default registry>"
+
+
+class _Dependency:
+    """A dependency that FastAPI gives the request to, so that its method can say what the session is for.
+
+    The parameter is found when FastAPI asks for it: applications without FastAPI do not import it.
+    """
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        requests = sys.modules.get("starlette.requests")
+        annotation = requests.HTTPConnection if requests else inspect.Parameter.empty
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return inspect.Signature([inspect.Parameter("request", kind, default=None, annotation=annotation)])
+
+
+class _GetDb(_Dependency):
+    """A session for the length of a request; closed at its end, whatever that end is.
+
+    The session commits only when it is told to. On SQLite a request with a safe method does not lock out writers.
+    """
+
+    def __call__(self, request: Any = None) -> Iterator[OpalSession]:
+        with get_default_registry().session_factory(intent=_intent_of(request)) as session:
+            yield session
+
+
+class _GetAsyncDb(_Dependency):
+    """The asyncio twin of ``get_db``."""
+
+    async def __call__(self, request: Any = None) -> AsyncIterator[AsyncSession]:
+        async with get_default_registry().async_session_factory(intent=_intent_of(request)) as session:
+            yield session
+
+
+engine: sa.Engine = _DefaultEngine()
+SessionLocal = _DefaultFactory("session_factory")
+AsyncSessionLocal = _DefaultFactory("async_session_factory")
+get_db = _GetDb()
+get_async_db = _GetAsyncDb()
+
+
+def session_scope(*, read_only: bool = False) -> contextlib.AbstractContextManager[OpalSession]:
+    """A session of the default registry for the length of a block: committed at its end, rolled back on any error.
+
+    Args:
+        read_only: Refuse to write, in this process and by the server.
+
+    Example:
+        >>> from opal_registry.registry import Registry
+        >>> from opal_registry.settings import Settings
+        >>> registry = Registry(Settings(database={"url": "sqlite://"}), sub_apps=["core"]).as_default()
+        >>> with session_scope(read_only=True) as session:
+        ...     session.scalar(sa.text("SELECT 1"))
+        1
+        >>> registry.close()
+    """
+    return get_default_registry().session_scope(read_only=read_only)
+
+
+def async_session_scope(*, read_only: bool = False) -> contextlib.AbstractAsyncContextManager[AsyncSession]:
+    """The asyncio twin of :func:`session_scope`."""
+    return get_default_registry().async_session_scope(read_only=read_only)
+
+
+def _intent_of(request: Any) -> Intent:
+    return "read_first" if getattr(request, "scope", {}).get("method") in SAFE_METHODS else "read_write"
+
+
+__all__ = [
+    "AsyncSessionLocal",
+    "Base",
+    "SessionLocal",
+    "async_session_scope",
+    "engine",
+    "get_async_db",
+    "get_db",
+    "session_scope",
+]

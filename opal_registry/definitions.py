@@ -1,0 +1,106 @@
+"""Where each table was defined, noted at the moment it attaches to its ``MetaData``.
+
+A Core table carries no module, and a mapper's module is wrong as soon as a base class, a helper or a re-export is
+involved; the call stack at that moment is not. What is noted here are facts only; who owns what is decided in
+:mod:`opal_registry.ownership`, when it is known which sub-apps there are.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from sqlalchemy.sql.base import SchemaVisitable
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """The code that defined a table or a part of one.
+
+    Args:
+        importing: The module whose body was being imported, the innermost one; None if none was.
+        frames: The modules of the frames on the stack, innermost first; only where ``importing`` is None.
+        place: File and line.
+    """
+
+    importing: str | None
+    frames: tuple[str, ...]
+    place: str
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that may say whose it is, the most telling first."""
+        return (self.importing,) if self.importing else self.frames
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A column, constraint or index that was added to a table after the table was complete."""
+
+    kind: str
+    name: str
+    definition: Definition
+
+
+_tables: WeakKeyDictionary[sa.Table, Definition] = WeakKeyDictionary()
+_additions: WeakKeyDictionary[sa.Table, list[Addition]] = WeakKeyDictionary()
+"""Facts about objects that live as long as the process does, kept beside them: ``Table.info`` would be rendered into
+migrations."""
+
+
+def find_definition(table: sa.Table) -> Definition | None:
+    """Where a table was defined; None if that was before this module was imported."""
+    return _tables.get(table)
+
+
+def get_additions(table: sa.Table) -> list[Addition]:
+    """What was added to a table after it was complete, in order."""
+    return _additions.get(table, [])
+
+
+def iter_tables() -> Iterator[tuple[sa.Table, Definition]]:
+    """Every table of the process that was noted, whatever its ``MetaData``."""
+    yield from list(_tables.items())
+
+
+def capture_definition() -> Definition:
+    """The definition that is happening now, read from the call stack."""
+    frames = list(_iter_frames(sys._getframe(1)))
+    for frame in frames:
+        name = _module(frame)
+        if frame.f_code.co_name == "<module>" and name != "__main__":
+            return Definition(name, (), _place(frame))
+    modules = tuple(dict.fromkeys(_module(frame) for frame in frames))
+    return Definition(None, modules, _place(frames[0]) if frames else "?")
+
+
+def _iter_frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        if _module(frame).partition(".")[0] not in {"sqlalchemy", "importlib"} and _module(frame) != __name__:
+            yield frame
+        frame = frame.f_back
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "?"))
+
+
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+@sa.event.listens_for(sa.Table, "after_parent_attach")
+def _note_table(table: sa.Table, _metadata: SchemaVisitable) -> None:
+    _tables[table] = capture_definition()
+
+
+@sa.event.listens_for(sa.Column, "after_parent_attach")
+@sa.event.listens_for(sa.Constraint, "after_parent_attach", propagate=True)
+@sa.event.listens_for(sa.Index, "after_parent_attach")
+def _note_addition(item: SchemaVisitable, parent: SchemaVisitable) -> None:
+    if isinstance(parent, sa.Table) and parent in _tables:
+        name = str(getattr(item, "name", None) or "without a name")
+        kind = "index" if isinstance(item, sa.Index) else type(item).__name__.removesuffix("Constraint").lower()
+        _additions.setdefault(parent, []).append(Addition(kind, name, capture_definition()))

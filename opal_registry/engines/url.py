@@ -1,0 +1,148 @@
+"""The URL of a database: built from the settings, checked before anything is connected."""
+
+import difflib
+import re
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from opal_registry.errors import ConfigError, Problem
+from opal_registry.secrets import mask_url
+from opal_registry.settings import DEFAULT_URL, DatabaseSettings
+
+SYNC_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+"""The driver of an ordinary engine, where the settings name none or one for asyncio only."""
+
+ASYNC_DRIVERS = {"sqlite": "aiosqlite", "postgresql": "psycopg", "mysql": "asyncmy", "mariadb": "asyncmy"}
+"""The driver of an asyncio engine, where the settings name none or one that cannot."""
+
+ONLY_ASYNC = {"aiosqlite", "asyncpg", "asyncmy", "aiomysql"}
+BOTH = {"psycopg"}
+ALIASES = {"postgres": "postgresql"}
+PLACEHOLDER = re.compile(
+    r"<[^>]*>|\$\{?\w+|\{\{?\w+|://(user|username):(password|pass)@|[@/](host|hostname)(:|/|$)", re.IGNORECASE
+)
+
+
+def make_url(settings: DatabaseSettings, *, where: str = "", use_async: bool = False) -> sa.URL:
+    """Build the URL that the settings describe, for an ordinary or an asyncio engine.
+
+    Args:
+        settings: One database of the configuration.
+        where: Where its URL or parts stand, for error texts.
+        use_async: Choose a driver for asyncio.
+
+    Raises:
+        ConfigError: If the URL cannot be meant, or names a database that is not supported.
+    """
+    if settings.cloud_sql is not None:
+        what = "a Cloud SQL instance is configured, but the connector comes with a later release"
+        raise ConfigError(
+            Problem(
+                what, where, "use the Cloud SQL Auth Proxy: give its host and port, or its socket directory as host"
+            )
+        )
+    url = _from_parts(settings) if settings.form == "parts" else _from_text(settings, where)
+    return _with_driver(url, use_async=use_async)
+
+
+def parse_url(text: str, *, where: str = "") -> sa.URL:
+    """Parse the text of a URL, and refuse what was surely not meant.
+
+    Raises:
+        ConfigError: With the URL's password masked.
+
+    Example:
+        >>> parse_url("postgres://ada@db.example/opal").drivername
+        'postgresql'
+        >>> parse_url("sqlite:///sqlite:///x.db")
+        Traceback (most recent call last):
+        ...
+        opal_registry.errors.ConfigError: the URL 'sqlite:///sqlite:///x.db' holds a second URL
+          mend:  write the prefix once
+    """
+    shown = mask_url(text)
+    scheme, found, rest = text.partition("://")
+    if not found:
+        mend = "write it like postgresql://user@host:5432/database or sqlite:///file.db"
+        raise ConfigError(Problem(f"{shown!r} is not a URL: there is no '://'", where, mend))
+    if "://" in rest.partition("?")[0].rpartition("@")[2]:
+        raise ConfigError(Problem(f"the URL {shown!r} holds a second URL", where, "write the prefix once"))
+    if placeholder := _find_placeholder(text):
+        what = f"the URL {shown!r} still holds the placeholder {placeholder!r}"
+        raise ConfigError(Problem(what, where, "write the real value in its place"))
+    dialect, plus, driver = scheme.partition("+")
+    _check_dialect(dialect, where)
+    url = _parse(f"{ALIASES.get(dialect, dialect)}{plus}{driver}://{rest}", shown, where)
+    if url.host and "@" in url.host:
+        mend = "percent-encode it (@ is %40), or give the parts user, password and host instead of a URL"
+        raise ConfigError(Problem(f"the URL {shown.partition('://')[0]}://... has more than one '@'", where, mend))
+    return url
+
+
+def get_sqlite_path(url: sa.URL) -> Path | None:
+    """The file of a SQLite URL; None for a memory database and for other databases."""
+    database = url.database or ""
+    if url.get_backend_name() != "sqlite" or database in {"", ":memory:"} or "mode=memory" in str(url):
+        return None
+    return Path(database.removeprefix("file:").partition("?")[0])
+
+
+def describe_url(url: sa.URL) -> str:
+    """A URL for people: without its password, a SQLite file with its absolute path."""
+    path = get_sqlite_path(url)
+    return f"sqlite {path.absolute()}" if path else mask_url(url.render_as_string(hide_password=True))
+
+
+def _find_placeholder(text: str) -> str:
+    if text.startswith("sqlite"):
+        return ""
+    found = PLACEHOLDER.search(text)
+    return found[0].strip("@/:") if found else ""
+
+
+def _check_dialect(dialect: str, where: str) -> None:
+    known = [*SYNC_DRIVERS, *ALIASES]
+    if dialect not in known:
+        near = difflib.get_close_matches(dialect, known, 1)
+        mend = f"write {near[0]!r}" if near else f"choose one of {', '.join(SYNC_DRIVERS)}"
+        raise ConfigError(Problem(f"the database {dialect!r} is not known here", where, mend))
+
+
+def _parse(text: str, shown: str, where: str) -> sa.URL:
+    try:
+        return sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        mend = "write it like postgresql://user@host:5432/database; the port must be a number"
+        raise ConfigError(Problem(f"{shown!r} is not a URL that can be read", where, mend)) from None
+
+
+def _from_text(settings: DatabaseSettings, where: str) -> sa.URL:
+    url = parse_url(settings.url.get_secret_value() if settings.url else DEFAULT_URL, where=where)
+    if settings.user and not url.username:
+        url = url.set(username=settings.user)
+    if settings.password and url.password is None and url.get_backend_name() != "sqlite":
+        url = url.set(password=settings.password.get_secret_value())
+    return url
+
+
+def _from_parts(settings: DatabaseSettings) -> sa.URL:
+    dialect, plus, name = (settings.driver or "").partition("+")
+    _check_dialect(dialect, "database.driver")
+    return sa.URL.create(
+        f"{ALIASES.get(dialect, dialect)}{plus}{name}",
+        username=settings.user,
+        password=settings.password.get_secret_value() if settings.password else None,
+        host=settings.host,
+        port=settings.port,
+        database=settings.name,
+    )
+
+
+def _with_driver(url: sa.URL, *, use_async: bool) -> sa.URL:
+    dialect, _, driver = url.drivername.partition("+")
+    if use_async and driver not in BOTH | ONLY_ASYNC:
+        return url.set(drivername=f"{dialect}+{ASYNC_DRIVERS[dialect]}")
+    if not use_async and (not driver or driver in ONLY_ASYNC):
+        return url.set(drivername=f"{dialect}+{SYNC_DRIVERS[dialect]}")
+    return url

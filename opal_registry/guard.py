@@ -1,0 +1,94 @@
+"""Other people's code runs inside a guard, so that its failure is its own and says whose it is."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from opal_registry.errors import PluginError, Problem
+
+Step = Callable[[str], contextlib.AbstractContextManager[object]]
+"""Called with what is about to be done; the context lasts as long as the doing. Progress and watchdogs hang on it."""
+
+
+def quiet_step(_text: str) -> contextlib.AbstractContextManager[object]:
+    """The step of whoever does not want to watch."""
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def guarded(doing: str, *, where: str, own: str = "") -> Iterator[None]:
+    """Turn whatever a plugin's code raises into a :class:`PluginError` that names the plugin.
+
+    ``SystemExit`` is caught as well; Ctrl-C is not. What the code prints goes to stderr, so that a command's own output
+    stays readable by machines.
+
+    Args:
+        doing: What is being done, as in "importing standupbot.models".
+        where: The plugin and its distribution.
+        own: The module that is being imported: a missing module of that name is the plugin's own mistake, another
+            one is a dependency that is not installed.
+
+    Example:
+        >>> with guarded("importing x.opal", where="plugin x (opal-x 1.0)", own="x.opal"):
+        ...     import no_such_dependency
+        Traceback (most recent call last):
+        ...
+        opal_registry.errors.PluginError: importing x.opal failed: it needs the module 'no_such_dependency', which is not installed
+          where: plugin x (opal-x 1.0)
+          mend:  install it, or the extra of the distribution that brings it
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
+        raise
+    except PluginError as error:
+        raise PluginError(*(Problem(p.what, p.where or where, p.mend) for p in error.problems)) from error
+    except BaseException as error:  # SystemExit in a plugin must not end us
+        what, mend = _explain(error, own)
+        place = _place(error)
+        raise PluginError(Problem(f"{doing} failed: {what}", f"{where}, {place}" if place else where, mend)) from error
+
+
+def _explain(error: BaseException, own: str) -> tuple[str, str]:
+    if isinstance(error, SystemExit):
+        return f"it tried to exit the program (SystemExit: {error.code})", "move what ends a program out of the import"
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg}", "mend the syntax, or install a release for this version of Python"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _explain_missing(error.name, own)
+    text = str(error).strip().split("\n")[0]
+    name = type(error).__name__
+    return (f"{name}: {text}" if text else name), "mend the plugin, or leave it out with sub_apps.disabled"
+
+
+def _explain_missing(name: str, own: str) -> tuple[str, str]:
+    if own == name or own.startswith(f"{name}."):
+        return f"there is no module {name!r}", "correct the name, or reinstall the distribution"
+    return (
+        f"it needs the module {name!r}, which is not installed",
+        "install it, or the extra of the distribution that brings it",
+    )
+
+
+def _place(error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    place = ""
+    for frame in _frames(error.__traceback__):
+        file = frame.tb_frame.f_code.co_filename
+        if not file.startswith("<frozen") and frame.tb_frame.f_globals.get("__name__") not in _OURS:
+            place = f"{file}:{frame.tb_lineno}"
+        if frame.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "sqlalchemy":
+            break
+    return place
+
+
+_OURS = {__name__, "contextlib", "importlib", "importlib.metadata", "opal_registry.discovery", "pluggy._callers"}
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next

@@ -1,0 +1,265 @@
+"""The registry: the long-lived object that holds settings, sub-apps, engines and session factories.
+
+It is made once in a process and closed once. Nothing is read before it is needed, and nothing connects before the first
+statement.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy import orm as sa_orm
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from opal_registry.base import Base
+from opal_registry.discovery import Choice, Discovery, discover
+from opal_registry.engines.factory import make_async_engine, make_engine
+from opal_registry.engines.sqlite import Intent
+from opal_registry.errors import ConfigError, PluginError, Problem
+from opal_registry.guard import Step, guarded, quiet_step
+from opal_registry.requirements import check_requirements
+from opal_registry.sessions import OpalSession, make_async_session_factory, make_session_factory
+from opal_registry.settings import DatabaseSettings, Settings
+from opal_registry.sources import load_settings
+from opal_registry.suite import Suite, load_suite
+
+logger = logging.getLogger("opal_registry")
+
+
+class Registry:
+    """Settings, sub-apps, engines and sessions of one process.
+
+    Args:
+        settings: What is configured; read from its sources on first use unless given.
+        sub_apps: Load these sub-apps and what they require, instead of those that the configuration enables. One
+            application's process so imports no models of the others.
+        base: The declarative base whose tables count.
+        step: Told of each import of a plugin's code before it happens.
+
+    Example:
+        >>> from opal_registry.settings import Settings
+        >>> with Registry(Settings(database={"url": "sqlite://"}), sub_apps=["core"]) as registry:
+        ...     with registry.session_scope() as session:
+        ...         session.scalar(sa.text("SELECT 41 + 1"))
+        42
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        sub_apps: Sequence[str] | None = None,
+        base: type[sa_orm.DeclarativeBase] = Base,
+        step: Step = quiet_step,
+    ) -> None:
+        self._given, self._wanted, self.base, self.step = settings, sub_apps, base, step
+        self._engines: dict[str, sa.Engine] = {}
+        self._async_engines: dict[str, AsyncEngine] = {}
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | None = None,
+        *,
+        sub_apps: Sequence[str] | None = None,
+        step: Step = quiet_step,
+        **arguments: Any,
+    ) -> Self:
+        """Make a registry from the configuration, read now.
+
+        Args:
+            config: The YAML file; found as the documentation of the configuration says if it is not given.
+            sub_apps: As for the class.
+            step: As for the class.
+            **arguments: Settings that outrank all other sources, such as ``database={"url": ...}``.
+
+        Raises:
+            ConfigError: If anything in the configuration is wrong.
+        """
+        return cls(load_settings(config, **arguments), sub_apps=sub_apps, step=step)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, read from their sources on first use unless they were given."""
+        return self._given if self._given is not None else load_settings()
+
+    @property
+    def choice(self) -> Choice:
+        """Which of the installed sub-apps are asked for."""
+        sub_apps = self.settings.sub_apps
+        enabled = sub_apps.enabled if self._wanted is None else list(self._wanted)
+        return Choice(enabled, sub_apps.disabled, sub_apps.modules)
+
+    @cached_property
+    def suite(self) -> Suite:
+        """Every sub-app with its tables, in order; the models are imported on first use.
+
+        Raises:
+            PluginError: If a sub-app cannot be loaded, unless ``sub_apps.on_error`` is ``quarantine``.
+        """
+        with self._lock:
+            suite = load_suite(self.choice, self.base, on_error=self.settings.sub_apps.on_error, step=self.step)
+            self._check_binds(suite)
+            return suite
+
+    @cached_property
+    def session_factory(self) -> sa_orm.sessionmaker[OpalSession]:
+        """The factory of sessions; calling it opens nothing."""
+        engines = {bind: partial(self.engine, bind) for bind in self.settings.databases}
+        return make_session_factory(engines, self._bind_of)
+
+    @cached_property
+    def async_session_factory(self) -> async_sessionmaker[AsyncSession]:
+        """The factory of asyncio sessions; calling it opens nothing."""
+        engines = {bind: partial(self._sync_engine, bind) for bind in self.settings.databases}
+        return make_async_session_factory(engines, self._bind_of)
+
+    def engine(self, bind: str = "default") -> sa.Engine:
+        """The engine of a configured database, made on first use; nothing is connected.
+
+        Raises:
+            ConfigError: If the database is not configured, or its URL or driver cannot be used.
+        """
+        with self._lock:
+            if bind not in self._engines:
+                self._engines[bind] = self._announced(make_engine(self._database(bind), where=self._where(bind)), bind)
+            return self._engines[bind]
+
+    def async_engine(self, bind: str = "default") -> AsyncEngine:
+        """The asyncio engine of a configured database, made on first use; nothing is connected.
+
+        Raises:
+            ConfigError: As :meth:`engine`, and if what asyncio needs is not installed.
+        """
+        with self._lock:
+            if bind not in self._async_engines:
+                engine = make_async_engine(self._database(bind), where=self._where(bind))
+                self._announced(engine.sync_engine, bind)
+                self._async_engines[bind] = engine
+            return self._async_engines[bind]
+
+    @contextlib.contextmanager
+    def session_scope(self, *, read_only: bool = False) -> Iterator[OpalSession]:
+        """A session for the length of a block: committed at its end, rolled back on any error, always closed.
+
+        Args:
+            read_only: Refuse to write, in this process and by the server.
+        """
+        with self.session_factory(intent=_intent(read_only=read_only)) as session:
+            yield session
+            session.commit()
+
+    @contextlib.asynccontextmanager
+    async def async_session_scope(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
+        """The same for asyncio."""
+        async with self.async_session_factory(intent=_intent(read_only=read_only)) as session:
+            yield session
+            await session.commit()
+
+    def as_default(self) -> Self:
+        """Make this the registry that ``opal_registry.database`` follows: ``engine``, ``SessionLocal``, ``get_db``."""
+        global _default
+        _default = self
+        return self
+
+    def close(self) -> None:
+        """Close every connection that is not in use; the registry can be used again afterwards."""
+        with self._lock:
+            engines, self._engines = self._engines, {}
+            async_engines, self._async_engines = self._async_engines, {}
+            for engine in reversed([*engines.values(), *(engine.sync_engine for engine in async_engines.values())]):
+                _dispose(engine)
+
+    async def aclose(self) -> None:
+        """The same from within an event loop, where asyncio engines can say goodbye to their servers."""
+        async_engines, self._async_engines = self._async_engines, {}
+        for engine in reversed(async_engines.values()):
+            await engine.dispose()
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Registry of {', '.join(self.settings.databases)}, {len(self._engines)} engine(s)>"
+
+    def _database(self, bind: str) -> DatabaseSettings:
+        databases = self.settings.databases
+        if bind not in databases:
+            mend = f"configure it under binds, or use one of: {', '.join(databases)}"
+            raise ConfigError(Problem(f"no database is configured for the bind {bind!r}", mend=mend))
+        return databases[bind]
+
+    def _where(self, bind: str) -> str:
+        path = ("database",) if bind == "default" else ("binds", bind)
+        form = self._database(bind).form
+        return str(self.settings.origin(*path, "driver" if form == "parts" else form or "url"))
+
+    def _sync_engine(self, bind: str) -> sa.Engine:
+        return self.async_engine(bind).sync_engine
+
+    def _bind_of(self, table: sa.Table) -> str:
+        binds = {owned: app.sub_app.bind for app in self.suite.sub_apps for owned in app.tables}
+        return binds.get(table, "default")
+
+    def _announced(self, engine: sa.Engine, bind: str) -> sa.Engine:
+        """Tell the plugins of a new engine; one that fails must not take the application down."""
+        found = self._plugins
+        for plugin in dict.fromkeys(app.plugin for app in found.sub_apps):
+            try:
+                with guarded("calling opal_engine_created", where=str(plugin)):
+                    found.hook("opal_engine_created", plugin)(engine=engine, bind=bind)
+            except PluginError as error:
+                logger.warning("%s", error)
+        return engine
+
+    @cached_property
+    def _plugins(self) -> Discovery:
+        if "suite" in self.__dict__:
+            return self.suite.discovery
+        found = discover(self.choice, step=self.step)
+        check_requirements(found, self.choice)
+        return found
+
+    def _check_binds(self, suite: Suite) -> None:
+        for app in suite.sub_apps:
+            if app.sub_app.bind not in self.settings.databases:
+                what = f"sub-app {app.name!r} lives in the bind {app.sub_app.bind!r}, which is not configured"
+                mend = (
+                    f"add binds.{app.sub_app.bind} to the configuration; there is: {', '.join(self.settings.databases)}"
+                )
+                raise ConfigError(Problem(what, str(app.plugin), mend))
+
+
+_default: Registry | None = None
+
+
+def get_default_registry() -> Registry:
+    """The registry that the process shares: the one that was set by ``as_default()``, else one made now."""
+    return _default if _default is not None else Registry().as_default()
+
+
+def _intent(*, read_only: bool) -> Intent:
+    return "read_only" if read_only else "read_write"
+
+
+def _dispose(engine: sa.Engine) -> None:
+    try:
+        engine.dispose()
+    except Exception:
+        logger.exception("closing the connections of %r failed", engine)

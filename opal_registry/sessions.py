@@ -1,0 +1,103 @@
+"""Sessions that know what they are for, and refuse what they are not for."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm as sa_orm
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from opal_registry.engines.factory import with_intent
+from opal_registry.engines.sqlite import Intent
+from opal_registry.errors import OpalError, Problem
+
+
+class ReadOnlySessionError(OpalError):
+    """A session that was declared read-only was asked to write."""
+
+
+class OpalSession(sa_orm.Session):
+    """A session with an intent: what its transactions are for.
+
+    Args:
+        engines: For each bind key and intent the engine to use; absent where ``bind`` says it all.
+        bind_of: The bind key of a table.
+        intent: ``read_write``, ``read_first`` (may write, but is not expected to) or ``read_only``.
+        **options: What :class:`sqlalchemy.orm.Session` takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        engines: Mapping[str, Callable[[], sa.Engine]] | None = None,
+        bind_of: Callable[[sa.Table], str] | None = None,
+        intent: Intent = "read_write",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.intent = intent
+        self._engines = engines or {}
+        self._bind_of = bind_of
+
+    def get_bind(self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **kw: Any) -> Any:
+        """The engine for a statement: that of the table's bind, for the session's intent."""
+        if bind is not None or self.bind is not None or not self._engines:
+            return super().get_bind(mapper, clause=clause, bind=bind, **kw)
+        key = self._bind_key(mapper, clause) if len(self._engines) > 1 else "default"
+        return with_intent(self._engines[key](), self.intent)
+
+    def _bind_key(self, mapper: Any, clause: Any) -> str:
+        if self._bind_of is None:
+            return "default"
+        table = sa.inspect(mapper).local_table if mapper is not None else _find_table(clause)
+        return self._bind_of(table) if isinstance(table, sa.Table) else "default"
+
+
+def make_session_factory(
+    engines: Mapping[str, Callable[[], sa.Engine]], bind_of: Callable[[sa.Table], str]
+) -> sa_orm.sessionmaker[OpalSession]:
+    """Make a factory of sessions; its sessions connect when they first need to.
+
+    Args:
+        engines: For each bind key what returns its engine.
+        bind_of: The bind key of a table.
+    """
+    return sa_orm.sessionmaker(class_=OpalSession, engines=engines, bind_of=bind_of)
+
+
+def make_async_session_factory(
+    engines: Mapping[str, Callable[[], sa.Engine]], bind_of: Callable[[sa.Table], str]
+) -> async_sessionmaker[AsyncSession]:
+    """The same for asyncio; ``engines`` return the ``sync_engine`` of asyncio engines."""
+    return async_sessionmaker(
+        class_=AsyncSession, sync_session_class=OpalSession, engines=engines, bind_of=bind_of, expire_on_commit=False
+    )
+
+
+def _find_table(clause: Any) -> sa.Table | None:
+    if isinstance(clause, sa.Table):
+        return clause
+    for element in getattr(clause, "get_final_froms", list)() or [getattr(clause, "table", None)]:
+        if isinstance(element, sa.Table):
+            return element
+    return None
+
+
+@sa.event.listens_for(OpalSession, "before_flush")
+def _refuse_flush(session: OpalSession, _context: object, _instances: object) -> None:
+    changed = [*session.new, *session.deleted, *(item for item in session.dirty if session.is_modified(item))]
+    if session.intent == "read_only" and changed:
+        raise _refusal(f"a flush of {type(changed[0]).__name__}")
+
+
+@sa.event.listens_for(OpalSession, "do_orm_execute")
+def _refuse_dml(state: sa_orm.ORMExecuteState) -> None:
+    session = state.session
+    writes = state.is_insert or state.is_update or state.is_delete
+    if writes and isinstance(session, OpalSession) and session.intent == "read_only":
+        raise _refusal(f"{type(state.statement).__name__.upper()} statement")
+
+
+def _refusal(what: str) -> ReadOnlySessionError:
+    mend = "open the session without read_only=True, or move the write out of it"
+    return ReadOnlySessionError(Problem(f"{what} in a session that was declared read-only", mend=mend))
