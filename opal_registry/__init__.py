@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     )
     from opal_registry.hookspecs import hookimpl
     from opal_registry.registry import Registry
-    from opal_registry.settings import Settings
-    from opal_registry.sources import load_settings
+    from opal_registry.settings.model import Settings
+    from opal_registry.settings.sources import load_settings
     from opal_registry.sub_app import SubApp
 
 _HOMES = {
@@ -35,10 +35,10 @@ _HOMES = {
     "Problem": "errors",
     "Registry": "registry",
     "SchemaError": "errors",
-    "Settings": "settings",
+    "Settings": "settings.model",
     "SubApp": "sub_app",
     "hookimpl": "hookspecs",
-    "load_settings": "sources",
+    "load_settings": "settings.sources",
     "make_base": "base",
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
-import opal_registry.definitions  # noqa: F401 -- notes where each table is defined, from the first one on
+import opal_registry.ownership.definitions  # noqa: F401 -- notes where each table is defined, from the first one on
 
 
 def _name_or_digest(constraint: sa.Constraint, _table: sa.Table) -> str:

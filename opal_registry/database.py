@@ -10,15 +10,17 @@ import contextlib
 import inspect
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from opal_registry.base import Base
 from opal_registry.engines.sqlite import Intent
 from opal_registry.registry import get_default_registry
 from opal_registry.sessions import OpalSession
+
+if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """The HTTP methods that do not write (RFC 9110, 9.2.1)."""
@@ -86,7 +88,7 @@ class _GetDb(_Dependency):
 class _GetAsyncDb(_Dependency):
     """The asyncio twin of ``get_db``."""
 
-    async def __call__(self, request: Any = None) -> AsyncIterator[AsyncSession]:
+    async def __call__(self, request: Any = None) -> "AsyncIterator[AsyncSession]":
         async with get_default_registry().async_session_factory(intent=_intent_of(request)) as session:
             yield session
 
@@ -106,7 +108,7 @@ def session_scope(*, read_only: bool = False) -> contextlib.AbstractContextManag
 
     Example:
         >>> from opal_registry.registry import Registry
-        >>> from opal_registry.settings import Settings
+        >>> from opal_registry.settings.model import Settings
         >>> registry = Registry(Settings(database={"url": "sqlite://"}), sub_apps=["core"]).as_default()
         >>> with session_scope(read_only=True) as session:
         ...     session.scalar(sa.text("SELECT 1"))
@@ -116,7 +118,7 @@ def session_scope(*, read_only: bool = False) -> contextlib.AbstractContextManag
     return get_default_registry().session_scope(read_only=read_only)
 
 
-def async_session_scope(*, read_only: bool = False) -> contextlib.AbstractAsyncContextManager[AsyncSession]:
+def async_session_scope(*, read_only: bool = False) -> "contextlib.AbstractAsyncContextManager[AsyncSession]":
     """The asyncio twin of :func:`session_scope`."""
     return get_default_registry().async_session_scope(read_only=read_only)
 

@@ -63,11 +63,19 @@ class InstalledSubApp:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why some sub-apps cannot take part; names of plugins stand in where no sub-app is known yet."""
+    """Why some sub-apps cannot take part.
+
+    Args:
+        names: The sub-apps concerned; the plugin's name where its sub-apps are not known yet.
+        error: What is wrong.
+        plugin: Whose fault it is, if it is one plugin's.
+        derived: Whether it only follows from another fault.
+    """
 
     names: tuple[str, ...]
     error: PluginError
     plugin: Plugin | None = None
+    derived: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def guarded(doing: str, *, where: str, own: str = "") -> Iterator[None]:
         raise PluginError(*(Problem(p.what, p.where or where, p.mend) for p in error.problems)) from error
     except BaseException as error:  # SystemExit in a plugin must not end us
         what, mend = _explain(error, own)
-        place = _place(error)
+        place = find_place(error)
         raise PluginError(Problem(f"{doing} failed: {what}", f"{where}, {place}" if place else where, mend)) from error
 
 
@@ -72,7 +72,8 @@ def _explain_missing(name: str, own: str) -> tuple[str, str]:
     )
 
 
-def _place(error: BaseException) -> str:
+def find_place(error: BaseException) -> str:
+    """File and line where other people's code went wrong; empty if it cannot be told."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     place = ""

@@ -96,7 +96,7 @@ def init(
         DatabaseError: If the database is unreachable, refuses, or fails.
 
     Example:
-        >>> from opal_registry.settings import Settings
+        >>> from opal_registry.settings.model import Settings
         >>> with Registry(Settings(database={"url": "sqlite://"}), sub_apps=["core"]) as registry:
         ...     report = init(registry)
         >>> report.sub_apps[0].created, report.exit_code

@@ -10,11 +10,10 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from opal_registry.base import Base
 from opal_registry.discovery import Choice, Discovery, discover
@@ -24,9 +23,12 @@ from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, guarded, quiet_step
 from opal_registry.requirements import check_requirements
 from opal_registry.sessions import OpalSession, make_async_session_factory, make_session_factory
-from opal_registry.settings import DatabaseSettings, Settings
-from opal_registry.sources import load_settings
+from opal_registry.settings.model import DatabaseSettings, Settings
+from opal_registry.settings.sources import load_settings
 from opal_registry.suite import Suite, load_suite
+
+if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 logger = logging.getLogger("opal_registry")
 
@@ -42,7 +44,7 @@ class Registry:
         step: Told of each import of a plugin's code before it happens.
 
     Example:
-        >>> from opal_registry.settings import Settings
+        >>> from opal_registry.settings.model import Settings
         >>> with Registry(Settings(database={"url": "sqlite://"}), sub_apps=["core"]) as registry:
         ...     with registry.session_scope() as session:
         ...         session.scalar(sa.text("SELECT 41 + 1"))
@@ -115,7 +117,7 @@ class Registry:
         return make_session_factory(engines, self._bind_of)
 
     @cached_property
-    def async_session_factory(self) -> async_sessionmaker[AsyncSession]:
+    def async_session_factory(self) -> "async_sessionmaker[AsyncSession]":
         """The factory of asyncio sessions; calling it opens nothing."""
         engines = {bind: partial(self._sync_engine, bind) for bind in self.settings.databases}
         return make_async_session_factory(engines, self._bind_of)
@@ -131,7 +133,7 @@ class Registry:
                 self._engines[bind] = self._announced(make_engine(self._database(bind), where=self._where(bind)), bind)
             return self._engines[bind]
 
-    def async_engine(self, bind: str = "default") -> AsyncEngine:
+    def async_engine(self, bind: str = "default") -> "AsyncEngine":
         """The asyncio engine of a configured database, made on first use; nothing is connected.
 
         Raises:
@@ -156,7 +158,7 @@ class Registry:
             session.commit()
 
     @contextlib.asynccontextmanager
-    async def async_session_scope(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
+    async def async_session_scope(self, *, read_only: bool = False) -> "AsyncIterator[AsyncSession]":
         """The same for asyncio."""
         async with self.async_session_factory(intent=_intent(read_only=read_only)) as session:
             yield session

@@ -1,15 +1,17 @@
 """Sessions that know what they are for, and refuse what they are not for."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from opal_registry.engines.factory import with_intent
 from opal_registry.engines.sqlite import Intent
 from opal_registry.errors import OpalError, Problem
+
+if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
+    from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 
 class ReadOnlySessionError(OpalError):
@@ -67,8 +69,10 @@ def make_session_factory(
 
 def make_async_session_factory(
     engines: Mapping[str, Callable[[], sa.Engine]], bind_of: Callable[[sa.Table], str]
-) -> async_sessionmaker[AsyncSession]:
+) -> "async_sessionmaker[AsyncSession]":
     """The same for asyncio; ``engines`` return the ``sync_engine`` of asyncio engines."""
+    from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
     return async_sessionmaker(
         class_=AsyncSession, sync_session_class=OpalSession, engines=engines, bind_of=bind_of, expire_on_commit=False
     )

@@ -8,8 +8,9 @@ quarantined together with whoever needs them.
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import pairwise
 from operator import attrgetter
 from typing import Literal
 
@@ -17,10 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 from sqlalchemy.schema import sort_tables_and_constraints
 
-from opal_registry import conflicts, ownership, plan, references
+from opal_registry import plan
 from opal_registry.discovery import Choice, Discovery, Fault, InstalledSubApp, Plugin, discover, import_models
 from opal_registry.errors import OwnershipError, PluginError, Problem
 from opal_registry.guard import Step, guarded, quiet_step
+from opal_registry.ownership import conflicts, references
+from opal_registry.ownership.owners import Ownership, assign_owners
 from opal_registry.requirements import check_requirements
 from opal_registry.sub_app import SubApp
 
@@ -110,14 +113,13 @@ def load_suite(
     loading = _Loading(found, base, partial=partial, step=step)
     loading.sort()
     loading.import_models()
-    loading.judge()
-    if loading.faults and on_error == "raise":
-        faults = [*loading.faults, *loading.explain_unmet(unmet)]
-        kinds = {type(fault.error) for fault in faults}
-        kind = kinds.pop() if len(kinds) == 1 else PluginError
-        raise (kind if kind is OwnershipError else PluginError)(
-            *dict.fromkeys(p for f in faults for p in f.error.problems)
-        )
+    if on_error == "raise" and loading.faults:
+        raise _all_at_once([*loading.faults, *loading.explain_unmet(unmet)])
+    while faults := loading.find_faults():
+        if on_error == "raise":
+            raise _all_at_once(faults)
+        if not loading.reject(faults):
+            break
     return loading.suite()
 
 
@@ -131,21 +133,23 @@ class _Loading:
         self.seconds: dict[str, float] = {}
         self.adopted: dict[sa.MetaData, str] = {}
 
-    def reject(self, faults: Iterable[Fault]) -> None:
-        """Take out those the faults concern, and whoever requires them, with a fault of their own."""
+    def reject(self, faults: Iterable[Fault]) -> bool:
+        """Take out those the faults concern, and whoever requires them, with a fault of their own.
+
+        Returns:
+            Whether anybody was still in.
+        """
+        before = len(self.apps)
         for fault in faults:
             self.faults.append(fault)
             gone = {name for name in fault.names if self.apps.pop(name, None)}
-            self.reject(
-                Fault(
-                    (app.name,),
-                    PluginError(Problem(f"{app} requires {need!r}, which is left out", str(app.plugin))),
-                    app.plugin,
-                )
-                for app in list(self.apps.values())
-                for need in sorted(gone.intersection(app.needs))
-                if app.name in self.apps
-            )
+            self.partial = self.partial or bool(gone)
+            for app in list(self.apps.values()):
+                if gone.intersection(app.needs):
+                    need = min(gone.intersection(app.needs))
+                    problem = Problem(f"{app} requires {need!r}, which is left out", str(app.plugin))
+                    self.reject([Fault((app.name,), PluginError(problem), app.plugin, derived=True)])
+        return len(self.apps) < before
 
     def sort(self) -> None:
         """Put the sub-apps in the order of their requirements, so that models are imported in it."""
@@ -162,15 +166,6 @@ class _Loading:
         for name in list(self.apps):
             if name in self.apps:
                 self._import(self.apps[name])
-
-    def judge(self) -> None:
-        """Hold the models against each other, again and again without those taken out, until all is well."""
-        while faults := self._find_faults():
-            before = len(self.apps)
-            self.reject(faults)
-            self.partial = True
-            if len(self.apps) == before:
-                return
 
     def explain_unmet(self, unmet: Sequence[InstalledSubApp]) -> list[Fault]:
         """The foreign keys of those whose requirements are absent: they say what exactly is missing."""
@@ -201,13 +196,12 @@ class _Loading:
 
     def _in_our_words(self, error: PluginError, app: InstalledSubApp) -> PluginError:
         owners = self._assign_owners(self.apps).owners
-        place = error.problems[0].where.rpartition(", ")[2]
-        problem = conflicts.explain_redefinition(error.__cause__, owners, self.apps, app, place)
+        problem = conflicts.explain_redefinition(error.__cause__, owners, self.apps, app)
         return OwnershipError(problem) if problem else error
 
-    def _assign_owners(self, apps: Mapping[str, InstalledSubApp]) -> ownership.Ownership:
+    def _assign_owners(self, apps: Mapping[str, InstalledSubApp]) -> Ownership:
         adopted = {metadata: name for metadata, name in self.adopted.items() if name in apps}
-        return ownership.assign_owners(
+        return assign_owners(
             list(apps.values()),
             self.base.metadata,
             adopted=adopted,
@@ -218,7 +212,8 @@ class _Loading:
         by_key = references.needs_by_foreign_key(owners)
         return {name: {*app.needs, *by_key.get(name, ())} for name, app in self.apps.items()}
 
-    def _find_faults(self) -> list[Fault]:
+    def find_faults(self) -> list[Fault]:
+        """Hold the models of those that are still in against each other."""
         decided = self._assign_owners(self.apps)
         owners = decided.owners
         faults = [
@@ -230,12 +225,23 @@ class _Loading:
         try:
             plan.order(self._needs(owners))
         except plan.CycleError as error:
-            faults.append(Fault(error.path[1:], error))
+            links = "; ".join(references.explain_need(self.apps[a], b, owners) for a, b in pairwise(error.path))
+            problems = (replace(problem, where=links) for problem in error.problems)
+            faults.append(Fault(error.path[1:], PluginError(*problems)))
         return faults
 
     def _loaded(self, app: InstalledSubApp, owners: Mapping[sa.Table, str], needs: set[str]) -> LoadedSubApp:
         tables = [table for table, owner in owners.items() if owner == app.name]
         return LoadedSubApp(app.sub_app, app.plugin, _in_order(tables), tuple(sorted(needs)), self.seconds[app.name])
+
+
+def _all_at_once(faults: Sequence[Fault]) -> PluginError:
+    """One error for all faults; those that only follow from others say nothing new."""
+    first_hand = [fault.error for fault in faults if not fault.derived]
+    kind = OwnershipError if all(isinstance(error, OwnershipError) for error in first_hand) else PluginError
+    raised = kind(*dict.fromkeys(problem for error in first_hand for problem in error.problems))
+    raised.__cause__ = first_hand[0]
+    return raised
 
 
 def _in_order(tables: Sequence[sa.Table]) -> tuple[sa.Table, ...]:

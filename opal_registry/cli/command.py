@@ -17,8 +17,8 @@ from opal_registry.cli.watchdog import watched
 from opal_registry.errors import DatabaseError, OpalError, Problem
 from opal_registry.guard import Step
 from opal_registry.registry import Registry
-from opal_registry.settings import Settings
-from opal_registry.sources import load_settings
+from opal_registry.settings.model import Settings
+from opal_registry.settings.sources import load_settings
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="The YAML file to read.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]

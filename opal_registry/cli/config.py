@@ -17,7 +17,7 @@ def _show(run: Invocation) -> None:
 
     Secrets are masked.
     """
-    from opal_registry.sources import describe
+    from opal_registry.settings.sources import describe
 
     rows = describe(run.settings)
     document: dict[str, Any] = {
@@ -31,7 +31,7 @@ def _show(run: Invocation) -> None:
 def _check(run: Invocation) -> None:
     """Check the configuration without connecting anywhere; exit code 2 if anything is wrong."""
     from opal_registry.engines.url import describe_url, make_url
-    from opal_registry.sources import reserved_in_use
+    from opal_registry.settings.sources import reserved_in_use
 
     file = str(run.settings.config_file) if run.settings.config_file else None
     later = reserved_in_use(run.settings)
@@ -49,7 +49,7 @@ def _check(run: Invocation) -> None:
 @command(app, "schema", examples="opal-db config schema > opal.schema.json")
 def _schema(run: Invocation) -> None:
     """Print the JSON Schema of the configuration file, for editors."""
-    from opal_registry.sources import settings_schema
+    from opal_registry.settings.sources import settings_schema
 
     schema = settings_schema()
     run.output.show(schema, json.dumps(schema, indent=2))

@@ -10,7 +10,7 @@ from opal_registry.cli.output import Sheet
 from opal_registry.doctor import Pulse
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.init import InitReport, SubAppReport
-from opal_registry.kinds import parse_duration
+from opal_registry.settings.kinds import parse_duration
 from opal_registry.status import StatusReport
 from opal_registry.suite import LoadedSubApp, Quarantined, Suite
 

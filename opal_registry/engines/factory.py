@@ -3,15 +3,17 @@
 import importlib.util
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from opal_registry.engines import sqlite
 from opal_registry.engines.url import get_sqlite_path, make_url
 from opal_registry.errors import ConfigError, Problem
-from opal_registry.settings import DatabaseSettings
+from opal_registry.settings.model import DatabaseSettings
+
+if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 APPLICATION_NAME = "opal_registry"
 EXTRAS = {"pymysql": "mysql", "asyncmy": "mysql", "aiosqlite": "async", "asyncpg": "async", "psycopg": ""}
@@ -33,7 +35,7 @@ def make_engine(settings: DatabaseSettings, *, where: str = "") -> sa.Engine:
     return _make_safe(engine, settings)
 
 
-def make_async_engine(settings: DatabaseSettings, *, where: str = "") -> AsyncEngine:
+def make_async_engine(settings: DatabaseSettings, *, where: str = "") -> "AsyncEngine":
     """Make an asyncio engine for one configured database; nothing is connected.
 
     Raises:
@@ -42,6 +44,8 @@ def make_async_engine(settings: DatabaseSettings, *, where: str = "") -> AsyncEn
     if importlib.util.find_spec("greenlet") is None:
         what = "an asyncio engine needs greenlet, which is not installed"
         raise ConfigError(Problem(what, where, "pip install 'opal-registry[async]'"))
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     url = make_url(settings, where=where, use_async=True)
     engine: AsyncEngine = _create(create_async_engine, url, settings, where)
     _make_safe(engine.sync_engine, settings)

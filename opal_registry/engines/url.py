@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import mask_url
-from opal_registry.settings import DEFAULT_URL, DatabaseSettings
+from opal_registry.settings.model import DEFAULT_URL, DatabaseSettings
 
 SYNC_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 """The driver of an ordinary engine, where the settings name none or one for asyncio only."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.schema import conv
 
-from opal_registry.definitions import find_definition
 from opal_registry.discovery import OWN_DISTRIBUTION, Fault, InstalledSubApp
 from opal_registry.errors import OwnershipError, PluginError, Problem
+from opal_registry.guard import find_place
+from opal_registry.ownership.definitions import find_definition
 
 KEPT_BYTES = 63
 REDEFINED = re.compile(r"Table '(?P<key>[^']+)' is already defined for this MetaData instance")
@@ -80,7 +81,6 @@ def explain_redefinition(
     owners: Mapping[sa.Table, str],
     apps: Mapping[str, InstalledSubApp],
     second: InstalledSubApp,
-    place: str,
 ) -> Problem | None:
     """The problem behind SQLAlchemy's "already defined", in our words; None for any other error.
 
@@ -89,14 +89,13 @@ def explain_redefinition(
         owners: The owner of each table that was defined so far.
         apps: The sub-apps, by name.
         second: The sub-app that came second.
-        place: File and line of the second definition.
     """
     found = REDEFINED.search(str(error)) if isinstance(error, sa.exc.InvalidRequestError) else None
     table = next((table for table in owners if found and table.key == found["key"]), None)
-    if table is None:
+    if error is None or table is None:
         return None
     definition = find_definition(table)
-    where = f"{definition.place if definition else '?'} and {place}"
+    where = f"{definition.place if definition else '?'} and {find_place(error)}"
     first = owners[table]
     if first == second.name:
         return Problem(f"{second} defines table {table.key!r} twice", where, "define it once, and import it elsewhere")

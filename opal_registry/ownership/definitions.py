@@ -2,7 +2,7 @@
 
 A Core table carries no module, and a mapper's module is wrong as soon as a base class, a helper or a re-export is
 involved; the call stack at that moment is not. What is noted here are facts only; who owns what is decided in
-:mod:`opal_registry.ownership`, when it is known which sub-apps there are.
+:mod:`opal_registry.ownership.owners`, when it is known which sub-apps there are.
 """
 
 import sys

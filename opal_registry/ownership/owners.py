@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from opal_registry.definitions import Addition, Definition, find_definition, get_additions, iter_tables
 from opal_registry.discovery import Fault, InstalledSubApp
 from opal_registry.errors import OwnershipError, PluginError, Problem
+from opal_registry.ownership.definitions import Addition, Definition, find_definition, get_additions, iter_tables
 
 INFO_KEY = "opal_sub_app"
 RESERVED = re.compile(r"opal_(sub_apps|steps|events|revisions|revision_.*)\Z", re.IGNORECASE)

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
-from opal_registry.definitions import find_definition
 from opal_registry.discovery import Fault, InstalledSubApp
 from opal_registry.errors import OwnershipError, PluginError, Problem
+from opal_registry.ownership.definitions import find_definition
 
 
 def find_target(key: sa.ForeignKey) -> sa.Table | None:
@@ -33,6 +33,20 @@ def needs_by_foreign_key(owners: Mapping[sa.Table, str]) -> dict[str, set[str]]:
             if target is not None and target in owners:
                 needs[owner].add(owners[target])
     return {owner: found - {owner} for owner, found in needs.items()}
+
+
+def explain_need(app: InstalledSubApp, need: str, owners: Mapping[sa.Table, str]) -> str:
+    """Why a sub-app needs another: it requires it, or a foreign key of its points there."""
+    if need in app.needs:
+        return f"{app.name} requires {need}"
+    keys = [key for table, owner in owners.items() if owner == app.name for key in table.foreign_keys]
+    names = sorted(f"{key.parent.table.fullname}.{key.parent.name}" for key in keys if _owner(key, owners) == need)
+    return f"{app.name} refers to {need} by {names[0]}"
+
+
+def _owner(key: sa.ForeignKey, owners: Mapping[sa.Table, str]) -> str | None:
+    target = find_target(key)
+    return owners.get(target) if target is not None else None
 
 
 def find_dangling(owners: Mapping[sa.Table, str], apps: Mapping[str, InstalledSubApp]) -> list[Fault]:

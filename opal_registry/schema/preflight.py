@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable, conv
 
-from opal_registry.definitions import find_definition
 from opal_registry.errors import Problem
+from opal_registry.ownership.definitions import find_definition
 from opal_registry.suite import LoadedSubApp
 
 NAME_LIMITS = {"postgresql": (63, "bytes"), "mysql": (64, "characters"), "mariadb": (64, "characters")}

@@ -1,6 +1,6 @@
 """The shape of the configuration: which settings there are, of what kind, with which defaults.
 
-Making these models reads nothing; :func:`opal_registry.sources.load_settings` does. Fields marked ``reserved`` are
+Making these models reads nothing; :func:`opal_registry.settings.sources.load_settings` does. Fields marked ``reserved`` are
 checked but not acted upon by this release.
 """
 
@@ -13,8 +13,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from opal_registry.kinds import AllOrNames, Duration, EnvironmentName, Names, Port, PositiveDuration, Text, Whole, fault
 from opal_registry.secrets import Secret
+from opal_registry.settings.kinds import (
+    AllOrNames,
+    Duration,
+    EnvironmentName,
+    Names,
+    Port,
+    PositiveDuration,
+    Text,
+    Whole,
+    fault,
+)
 
 DEFAULT_URL = "sqlite:///./opal_suite.db"
 DEFAULT_BIND = "default"
@@ -341,5 +351,5 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is given and nothing else: the sources, in their order, are in ``opal_registry.sources``."""
+        """Take what is given and nothing else: the sources, in their order, are in ``opal_registry.settings.sources``."""
         return (sources["init_settings"],)

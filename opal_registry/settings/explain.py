@@ -9,12 +9,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from opal_registry.errors import Problem
-from opal_registry.kinds import SECONDS
-from opal_registry.layers import Key, Merged
 from opal_registry.secrets import MASK, Secret, mask_url, type_name
-from opal_registry.settings import DatabaseSettings, Settings
-from opal_registry.shape import keys_of, shape_at
-from opal_registry.yaml_file import dotted
+from opal_registry.settings.kinds import SECONDS
+from opal_registry.settings.layers import Key, Merged
+from opal_registry.settings.model import DatabaseSettings, Settings
+from opal_registry.settings.shape import keys_of, shape_at
+from opal_registry.settings.yaml_file import dotted
 
 _LATER = {"shards": "shards come with a later release"}
 _SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"

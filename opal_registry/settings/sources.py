@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from opal_registry.errors import ConfigError, Problem
-from opal_registry.explain import describe, problem_of, reserved_in_use, settings_schema, unknown_key
-from opal_registry.kinds import PLAIN_NAME
-from opal_registry.layers import Key, Layer, Leaf, Merged, Reading, anchor_url, merge, sqlite_path
 from opal_registry.secrets import Secret
-from opal_registry.settings import DEFAULT_BIND, DEFAULT_URL, FORMS, DatabaseSettings, Origin, Settings
-from opal_registry.shape import shape_at
-from opal_registry.variables import (
+from opal_registry.settings.explain import describe, problem_of, reserved_in_use, settings_schema, unknown_key
+from opal_registry.settings.kinds import PLAIN_NAME
+from opal_registry.settings.layers import Key, Layer, Leaf, Merged, Reading, anchor_url, merge, sqlite_path
+from opal_registry.settings.model import DEFAULT_BIND, DEFAULT_URL, FORMS, DatabaseSettings, Origin, Settings
+from opal_registry.settings.shape import shape_at
+from opal_registry.settings.variables import (
     Variable,
     VariableReader,
     dotenv_variables,
@@ -26,7 +26,7 @@ from opal_registry.variables import (
     secret_file_variables,
     variable_name,
 )
-from opal_registry.yaml_file import dotted, load_yaml
+from opal_registry.settings.yaml_file import dotted, load_yaml
 
 DEFAULT_FILE = Path("config/opal.yaml")
 DEFAULT_NAME = "opal_suite.db"

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from opal_registry.settings import Settings
+from opal_registry.settings.model import Settings
 
 _INSIDE: dict[Any, int] = {dict: 1, list: 0}
 

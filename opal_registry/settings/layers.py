@@ -14,9 +14,9 @@ from urllib.parse import quote, unquote
 
 from opal_registry.errors import Problem
 from opal_registry.secrets import Secret
-from opal_registry.settings import FORMS, Origin
-from opal_registry.shape import shape_at
-from opal_registry.yaml_file import dotted
+from opal_registry.settings.model import FORMS, Origin
+from opal_registry.settings.shape import shape_at
+from opal_registry.settings.yaml_file import dotted
 
 Key = tuple[str, ...]
 URL_KEYS = ("url", "migration_url")
