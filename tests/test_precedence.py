@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from opal_registry.errors import ConfigError
-from opal_registry.settings import Settings
-from opal_registry.sources import PRECEDENCE, load_settings
+from opal_registry.settings.model import Settings
+from opal_registry.settings.sources import PRECEDENCE, load_settings
 
 ORDER = [
     ("argument", "argument"),

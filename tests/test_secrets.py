@@ -6,7 +6,7 @@ import pytest
 
 from opal_registry.errors import ConfigError
 from opal_registry.secrets import Secret, mask_url
-from opal_registry.sources import describe, load_settings
+from opal_registry.settings.sources import describe, load_settings
 
 HARD = [
     "12345",

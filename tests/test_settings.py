@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from opal_registry.errors import ConfigError
-from opal_registry.settings import DatabaseSettings, Settings
-from opal_registry.sources import describe, load_settings, reserved_in_use, settings_schema
+from opal_registry.settings.model import DatabaseSettings, Settings
+from opal_registry.settings.sources import describe, load_settings, reserved_in_use, settings_schema
 
 PROFILES = sorted((Path(__file__).parent.parent / "config").glob("*.yaml"))
 
@@ -39,7 +39,7 @@ def url_of(database: DatabaseSettings) -> str:
 
 
 def test_importing_the_configuration_imports_no_sqlalchemy() -> None:
-    code = "import sys, opal_registry.sources; sys.exit('sqlalchemy' in sys.modules)"
+    code = "import sys, opal_registry.settings.sources; sys.exit('sqlalchemy' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

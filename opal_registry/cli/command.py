@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -16,9 +16,10 @@ from opal_registry.cli.output import Output
 from opal_registry.cli.watchdog import watched
 from opal_registry.errors import DatabaseError, OpalError, Problem
 from opal_registry.guard import Step
-from opal_registry.registry import Registry
-from opal_registry.settings.model import Settings
-from opal_registry.settings.sources import load_settings
+
+if TYPE_CHECKING:  # --help and usage errors need neither SQLAlchemy nor pydantic
+    from opal_registry.registry import Registry
+    from opal_registry.settings.model import Settings
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="The YAML file to read.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -55,13 +56,17 @@ class Invocation:
         return Output(as_json=self.json, quiet=self.quiet)
 
     @cached_property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """The settings, read now."""
+        from opal_registry.settings.sources import load_settings
+
         return load_settings(self.config)
 
     @cached_property
-    def registry(self) -> Registry:
+    def registry(self) -> "Registry":
         """The registry of those settings; its imports are watched, and shown while they last."""
+        from opal_registry.registry import Registry
+
         return Registry(self.settings, step=self._watch)
 
     def close(self) -> None:

@@ -1,0 +1,46 @@
+# Everything runs in .venv, which init_shared_db.py sets up and keeps up to date. Works with GNU Make 3.81.
+
+PYTHON ?= python3
+ARGS ?=
+SET_UP = $(PYTHON) init_shared_db.py --set-up
+BIN = .venv/bin
+
+.PHONY: help init test lint format check-format check-style check-types check-floors set-up-test set-up-lint clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo "Options: ARGS='...' for init and test, PYTHON=python3.12 for the Python that .venv is made with."
+
+init: ## Set up, and create the shared database (SQLite, opal_suite.db, unless configured otherwise)
+	$(PYTHON) init_shared_db.py $(ARGS)
+
+test: set-up-test ## Set up, and run all tests and the examples in the docstrings
+	$(BIN)/python -m pytest -n auto --doctest-modules opal_registry tests $(ARGS)
+
+lint: check-format check-style check-types check-floors ## Set up, and check formatting, style, types and import floors
+
+format: set-up-lint ## Format the code, and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+check-format: set-up-lint
+	$(BIN)/ruff format --check
+
+check-style: set-up-lint
+	$(BIN)/ruff check
+
+check-types: set-up-lint
+	$(BIN)/mypy opal_registry tests $(wildcard plugins/*)
+
+check-floors: set-up-lint
+	$(BIN)/lint-imports
+
+set-up-test:
+	@$(SET_UP) test
+
+set-up-lint:
+	@$(SET_UP) lint test
+
+clean: ## Remove .venv and what the tools leave behind; databases stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

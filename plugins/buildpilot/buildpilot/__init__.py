@@ -1,0 +1,1 @@
+"""BuildPilot: continuous integration: pipelines, builds, agents and artifacts."""

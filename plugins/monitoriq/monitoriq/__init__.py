@@ -1,0 +1,1 @@
+"""MonitorIQ: monitoring of services: checks, measurements, rules and alerts."""

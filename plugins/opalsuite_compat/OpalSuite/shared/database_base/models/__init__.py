@@ -1,0 +1,1 @@
+"""Where the original OpalSuite kept its shared models."""

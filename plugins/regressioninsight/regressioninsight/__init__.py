@@ -1,0 +1,1 @@
+"""RegressionInsight: regression runs, their results, and failures grouped by what went wrong."""

@@ -1,0 +1,1 @@
+"""StandupBot: asynchronous stand-ups for teams: questions, daily updates and blockers."""

@@ -1,0 +1,1 @@
+"""XrayQC: quality control of circuit boards by X-ray: inspections, images, findings and reviews."""
