@@ -5,7 +5,7 @@ ARGS ?=
 SET_UP = $(PYTHON) init_shared_db.py --set-up
 BIN = .venv/bin
 
-.PHONY: help init test lint format check-format check-style check-types check-floors set-up-test set-up-lint clean
+.PHONY: help init test lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-mariadb clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -14,7 +14,7 @@ help: ## Show this list
 init: ## Set up, and create the shared database (SQLite, opal_suite.db, unless configured otherwise)
 	$(PYTHON) init_shared_db.py $(ARGS)
 
-test: set-up-test ## Set up, and run all tests and the examples in the docstrings
+test: set-up-test set-up-mariadb ## Set up, and run all tests and the examples in the docstrings
 	$(BIN)/python -m pytest -n auto --doctest-modules opal_registry tests $(ARGS)
 
 lint: check-format check-style check-types check-floors ## Set up, and check formatting, style, types and import floors
@@ -40,6 +40,9 @@ set-up-test:
 
 set-up-lint:
 	@$(SET_UP) lint test
+
+set-up-mariadb:
+	@sh tests/install_mariadb.sh
 
 clean: ## Remove .venv and what the tools leave behind; databases stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

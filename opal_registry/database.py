@@ -43,6 +43,12 @@ class _DefaultEngine(sa.Engine):
     def __repr__(self) -> str:
         return repr(get_default_registry().engine())
 
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is get_default_registry().engine()
+
+    def __hash__(self) -> int:  # a Session(bind=engine) finds its connection again by the engine
+        return hash(get_default_registry().engine())
+
 
 class _DefaultFactory:
     """A session factory of the default registry, whichever that is when it is called."""

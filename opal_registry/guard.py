@@ -53,12 +53,13 @@ def guarded(doing: str, *, where: str, own: str = "") -> Iterator[None]:
 
 def _explain(error: BaseException, own: str) -> tuple[str, str]:
     if isinstance(error, SystemExit):
-        return f"it tried to exit the program (SystemExit: {error.code})", "move what ends a program out of the import"
+        code = "" if error.code is None else repr(error.code)
+        return f"it tried to end the program: sys.exit({code})", "raise an error there instead"
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg}", "mend the syntax, or install a release for this version of Python"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return _explain_missing(error.name, own)
-    text = str(error).strip().split("\n")[0]
+    text = _first_line(error)
     name = type(error).__name__
     return (f"{name}: {text}" if text else name), "mend the plugin, or leave it out with sub_apps.disabled"
 
@@ -72,24 +73,30 @@ def _explain_missing(name: str, own: str) -> tuple[str, str]:
     )
 
 
+def _first_line(error: BaseException) -> str:
+    try:
+        return str(error).strip().partition("\n")[0]
+    except Exception:  # noqa: BLE001 -- an error that cannot even say what it is
+        return ""
+
+
 def find_place(error: BaseException) -> str:
-    """File and line where other people's code went wrong; empty if it cannot be told."""
+    """File and line where other people's code went wrong, or called what did; empty if it cannot be told."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     place = ""
-    for frame in _frames(error.__traceback__):
-        file = frame.tb_frame.f_code.co_filename
-        if not file.startswith("<frozen") and frame.tb_frame.f_globals.get("__name__") not in _OURS:
-            place = f"{file}:{frame.tb_lineno}"
-        if frame.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "sqlalchemy":
-            break
+    for step in _steps(error.__traceback__):
+        module, file = step.tb_frame.f_globals.get("__name__", ""), step.tb_frame.f_code.co_filename
+        if module.partition(".")[0] not in _PASSED_OVER and not file.startswith("<"):
+            place = f"{file}:{step.tb_lineno}"
     return place
 
 
-_OURS = {__name__, "contextlib", "importlib", "importlib.metadata", "opal_registry.discovery", "pluggy._callers"}
+_PASSED_OVER = sys.stdlib_module_names | {"opal_registry", "pluggy", "sqlalchemy"}
+"""Packages that only do what they are told: the place is where they were told."""
 
 
-def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
+def _steps(traceback: TracebackType | None) -> Iterator[TracebackType]:
     while traceback is not None:
         yield traceback
         traceback = traceback.tb_next

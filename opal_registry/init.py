@@ -7,15 +7,16 @@ faster.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from opal_registry.discovery import Discovery
-from opal_registry.engines.failures import explained
+from opal_registry.engines.factory import make_server_engines
+from opal_registry.engines.failures import explain, explained, is_outage
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import PluginError, SchemaError
+from opal_registry.errors import LockTimeoutError, PluginError, Problem, SchemaError
 from opal_registry.guard import Step, guarded, quiet_step
 from opal_registry.registry import Registry
 from opal_registry.schema.ddl import create_database, create_tables, render_ddl
@@ -23,9 +24,9 @@ from opal_registry.schema.live import Difference
 from opal_registry.schema.preflight import find_impossible
 from opal_registry.sessions import OpalSession
 from opal_registry.store import ledger
-from opal_registry.store.locks import hold_lock
-from opal_registry.suite import LoadedSubApp, Quarantined
-from opal_registry.survey import Survey, make_entry, survey, survey_engine
+from opal_registry.store.locks import AnotherRunError, hold_lock, kept_open, retry_pauses
+from opal_registry.suite import LoadedSubApp, Quarantined, Suite
+from opal_registry.survey import make_entry, survey, survey_engine, survey_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +105,18 @@ def init(
     """
     started = time.perf_counter()
     suite = registry.suite
-    runs = [
-        _Run(registry, bind, [app for app in suite.sub_apps if app.sub_app.bind == bind]) for bind in _binds(registry)
-    ]
+    runs = [_Run(registry, bind) for bind in _binds(registry)]
     for run in runs:
-        if create_missing_database and not dry_run:
-            with explained(run.engine.url, doing="creating the database"):
-                create_database(run.engine.url)
         with step(f"looking at {run}"):
-            run.survey()
-    _preflight(runs)
+            run.look(create_missing_database=create_missing_database, dry_run=dry_run)
+    if problems := [problem for run in runs for problem in run.find_impossible()]:
+        raise SchemaError(*problems)
     for run in runs:
         if not dry_run:
-            run.apply(suite.discovery, wait=registry.settings.locks.wait, step=step)
+            run.apply(step)
     return InitReport(
         databases={run.bind: str(run) for run in runs},
-        sub_apps=tuple(
-            report for app in suite.sub_apps for run in runs for report in run.reports(app, dry_run=dry_run)
-        ),
+        sub_apps=_in_order(suite, [report for run in runs for report in run.reports(dry_run=dry_run)]),
         quarantined=suite.quarantined,
         bookkeeping=tuple(statement for run in runs for statement in run.bookkeeping()) if dry_run else (),
         dry_run=dry_run,
@@ -132,75 +127,112 @@ def init(
 class _Run:
     """One run in one database."""
 
-    def __init__(self, registry: Registry, bind: str, apps: Sequence[LoadedSubApp]) -> None:
-        self.bind, self.apps = bind, apps
-        self.engine = registry.engine(bind)
-        self.found: Survey
+    def __init__(self, registry: Registry, bind: str) -> None:
+        self.bind, self.registry = bind, registry
+        self.engine, self.discovery = registry.engine(bind), registry.suite.discovery
+        self.apps = [app for app in registry.suite.sub_apps if app.sub_app.bind == bind]
+        self.found = survey_nothing(self.apps)
         self.done: dict[str, SubAppReport] = {}
+        self.database_is_missing = False
 
     def __str__(self) -> str:
-        return describe_url(self.engine.url)
+        return describe_url(self.engine.url) + (" (does not exist yet)" if self.database_is_missing else "")
 
-    def survey(self) -> None:
-        self.found = survey_engine(self.engine, self.apps)
+    def look(self, *, create_missing_database: bool, dry_run: bool) -> None:
+        """Find out what is there, in a database that is made before if it shall be."""
+        if create_missing_database:
+            servers = make_server_engines(self.registry.settings.databases[self.bind])
+            with explained(self.engine.url, doing="creating the database"):
+                self.database_is_missing = create_database(self.engine, servers, dry_run=dry_run) and dry_run
+        if not self.database_is_missing:
+            self.found = survey_engine(self.engine, self.apps)
 
-    def impossible(self) -> list[PluginError]:
-        found = [find_impossible(app, self.found.missing[app.name], self.engine.dialect) for app in self.apps]
-        return [SchemaError(*problems) for problems in found if problems]
+    def find_impossible(self) -> Iterator[Problem]:
+        for app in self.apps:
+            yield from find_impossible(app, self.found.missing[app.name], self.engine.dialect)
 
-    def apply(self, discovery: Discovery, *, wait: float, step: Step) -> None:
-        if not any(self._has_work(app, discovery) for app in self.apps):
-            return
-        with (
-            explained(self.engine.url),
-            self.engine.begin() as connection,
-            hold_lock(connection, wait=wait),
-        ):
-            self.found = survey(connection, self.apps)
-            ledger.metadata.create_all(connection)
-            for app in self.apps:
-                with step(f"creating {len(self.found.missing[app.name])} tables of {app.name}"):
-                    self.done[app.name] = self._bring_up(connection, app, discovery)
+    def apply(self, step: Step) -> None:
+        """Bring up every sub-app, all or nothing; again where a table was in use for too long."""
+        pauses = retry_pauses(self.registry.settings.locks.retries)
+        while any(self._has_work(app) for app in self.apps):
+            try:
+                self._bring_up_all(step)
+                break
+            except AnotherRunError:
+                raise
+            except LockTimeoutError:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                time.sleep(pause)
 
-    def reports(self, app: LoadedSubApp, *, dry_run: bool) -> Iterator[SubAppReport]:
-        if app not in self.apps:
-            return
-        missing = self.found.missing[app.name]
-        report = replace(
-            self.done.get(app.name, SubAppReport(app)),
-            created=_names(missing),
-            present=_names(self.found.present.get(app.name, ())),
-            differences=tuple(self.found.differences.get(app.name, ())),
-        )
-        yield replace(report, statements=tuple(self._render(missing))) if dry_run else report
+    def reports(self, *, dry_run: bool) -> Iterator[SubAppReport]:
+        shown: set[str] = set()
+        for app in self.apps:
+            missing = self.found.missing[app.name]
+            statements = [text for text in self._render(missing) if text not in shown] if dry_run else []
+            shown.update(statements)  # what belongs to all tables, such as a sequence, is made once
+            yield replace(
+                self.done.get(app.name, SubAppReport(app)),
+                created=_names(missing),
+                present=_names(self.found.present[app.name]),
+                differences=tuple(self.found.differences[app.name]),
+                statements=tuple(statements),
+            )
 
     def bookkeeping(self) -> list[str]:
         return [] if self.found.has_ledger else self._render([ledger.sub_apps])
 
-    def _bring_up(self, connection: sa.Connection, app: LoadedSubApp, discovery: Discovery) -> SubAppReport:
+    def _bring_up_all(self, step: Step) -> None:
+        locks = self.registry.settings.locks
+        with (
+            explained(self.engine.url),
+            self.engine.begin() as connection,
+            hold_lock(connection, wait=locks.wait, statement_wait=locks.ddl_lock_timeout, where=str(self)),
+        ):
+            self.found = survey(connection, self.apps)
+            ledger.metadata.create_all(connection)
+            for app in self.apps:
+                with step(f"bringing up {app.name}"):
+                    self.done[app.name] = self._bring_up(connection, app)
+
+    def _bring_up(self, connection: sa.Connection, app: LoadedSubApp) -> SubAppReport:
         started = time.perf_counter()
         missing = self.found.missing[app.name]
         if missing:
             with explained(self.engine.url, doing=f"creating the tables of sub-app {app.name!r}"):
                 create_tables(connection, missing)
-            with guarded("calling opal_tables_created", where=str(app.plugin)):
-                hook = discovery.hook("opal_tables_created", app.plugin)
-                hook(connection=connection, sub_app=app.sub_app, tables=missing)
-        seeded = self._needs_seed(app, discovery)
+            with self._hook(connection, "opal_tables_created", app) as call:
+                call(connection=connection, sub_app=app.sub_app, tables=missing)
+        seeded = self._needs_seed(app)
         if seeded:
-            _seed(connection, app, discovery)
+            with self._hook(connection, "opal_seed", app) as call, _make_session(connection) as session:
+                call(session=session, sub_app=app.sub_app)
+                session.commit()
         entry = make_entry(app, self.engine.dialect)
         ledger.write_entry(connection, entry, self.found.entries.get(app.name))
         return SubAppReport(app, seeded=seeded, seconds=time.perf_counter() - started)
 
-    def _has_work(self, app: LoadedSubApp, discovery: Discovery) -> bool:
-        if self.found.missing[app.name] or self._needs_seed(app, discovery):
+    @contextmanager
+    def _hook(self, connection: sa.Connection, name: str, app: LoadedSubApp) -> Iterator[Callable[..., object]]:
+        """A hook of the sub-app's own plugin: what it raises names the plugin, unless the database let it down."""
+        doing = f"calling {name} of sub-app {app.name!r}"
+        try:
+            with kept_open(connection), guarded(f"calling {name}", where=str(app.plugin)):
+                yield self.discovery.hook(name, app.plugin)
+        except PluginError as error:
+            if error.__cause__ and is_outage(error.__cause__):
+                raise explain(error.__cause__, self.engine.url, doing=doing) from error
+            raise
+
+    def _has_work(self, app: LoadedSubApp) -> bool:
+        if self.found.missing[app.name] or self._needs_seed(app):
             return True
         return ledger.needs_writing(make_entry(app, self.engine.dialect), self.found.entries.get(app.name))
 
-    def _needs_seed(self, app: LoadedSubApp, discovery: Discovery) -> bool:
+    def _needs_seed(self, app: LoadedSubApp) -> bool:
         """Whether tables are new, or the version is not the one that was seeded (a later one's seeds are left alone)."""
-        if not discovery.implements("opal_seed", app.plugin):
+        if not self.discovery.implements("opal_seed", app.plugin):
             return False
         entry = self.found.entries.get(app.name)
         if self.found.missing[app.name] or entry is None:
@@ -211,13 +243,8 @@ class _Run:
         return render_ddl(tables, self.engine.dialect, existing=self.found.type_names)
 
 
-def _seed(connection: sa.Connection, app: LoadedSubApp, discovery: Discovery) -> None:
-    with (
-        OpalSession(bind=connection, join_transaction_mode="create_savepoint") as session,
-        guarded("calling opal_seed", where=str(app.plugin)),
-    ):
-        discovery.hook("opal_seed", app.plugin)(session=session, sub_app=app.sub_app)
-        session.commit()
+def _make_session(connection: sa.Connection) -> OpalSession:
+    return OpalSession(bind=connection, join_transaction_mode="create_savepoint")
 
 
 def _binds(registry: Registry) -> list[str]:
@@ -225,10 +252,9 @@ def _binds(registry: Registry) -> list[str]:
     return [bind for bind in registry.settings.databases if bind in used]
 
 
-def _preflight(runs: Sequence[_Run]) -> None:
-    problems = [problem for run in runs for error in run.impossible() for problem in error.problems]
-    if problems:
-        raise SchemaError(*problems)
+def _in_order(suite: Suite, reports: Sequence[SubAppReport]) -> tuple[SubAppReport, ...]:
+    by_name = {report.app.name: report for report in reports}
+    return tuple(by_name[app.name] for app in suite.sub_apps)
 
 
 def _names(tables: Sequence[sa.Table]) -> tuple[str, ...]:

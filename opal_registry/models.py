@@ -46,7 +46,7 @@ class User(Timestamps, Base):
         """Store the argon2 hash of a password; nothing is sent to the database before the next flush.
 
         Raises:
-            ValueError: If the password is empty.
+            ValueError: If the password is empty, or no text that UTF-8 can hold.
         """
         if not password:
             raise ValueError("a password must not be empty")
@@ -57,31 +57,40 @@ class User(Timestamps, Base):
 
         Where the hash is not loaded, it is read through the session that the user belongs to (under asyncio: inside
         ``await session.run_sync(...)``, or load the user with ``undefer(User.hashed_password)``).
+
+        Raises:
+            DetachedInstanceError: If the hash is not loaded and there is no session to load it through.
         """
         stored = self._stored_hash()
         if not stored or not password:
             return False
-        if BcryptHasher.identify(stored):
-            password_bytes = password.encode()[:BCRYPT_BYTES]
-            if not BcryptHasher().verify(password_bytes, stored):
-                return False
-            self.set_password(password)
-            return True
         try:
-            matches, newer = _hashes.verify_and_update(password, stored)
-        except UnknownHashError:
+            matches, newer = _verify(password, stored)
+        except (UnknownHashError, ValueError):  # the hash is of no known kind, or one of the texts is not Unicode
             return False
         if newer is not None:
             self.hashed_password = newer
         return matches
 
     def _stored_hash(self) -> str | None:
-        if "hashed_password" in sa.inspect(self).dict:
+        state = sa.inspect(self)
+        if "hashed_password" in state.dict or state.transient:
             return self.hashed_password
         session = sa_orm.object_session(self)
         if session is None:
-            return None
-        return session.scalar(sa.select(User.hashed_password).where(User.id == self.id))
+            what = "its hashed_password is not loaded, and it belongs to no session to load it through"
+            raise sa_orm.exc.DetachedInstanceError(f"{self!r} cannot check a password: {what}")
+        query = sa.select(User.hashed_password).where(User.id == self.id)
+        return session.execute(query).scalar()
 
     def __repr__(self) -> str:
-        return f"<User {self.id}: {self.username}>"
+        loaded = sa.inspect(self).dict
+        return f"<User {loaded.get('id')}: {loaded.get('username')}>"
+
+
+def _verify(password: str, stored: str) -> tuple[bool, str | None]:
+    """Whether a password fits a hash, and the hash to store in its place if it does and another one is better."""
+    if not BcryptHasher.identify(stored):
+        return _hashes.verify_and_update(password, stored)
+    matches = BcryptHasher().verify(password.encode()[:BCRYPT_BYTES], stored)
+    return matches, _hashes.hash(password) if matches else None

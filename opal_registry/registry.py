@@ -7,7 +7,7 @@ statement.
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -130,7 +130,9 @@ class Registry:
         """
         with self._lock:
             if bind not in self._engines:
-                self._engines[bind] = self._announced(make_engine(self._database(bind), where=self._where(bind)), bind)
+                plugins, engine = self._plugins, make_engine(self._database(bind), where=self._where(bind))
+                self._engines[bind] = engine
+                _announce(engine, bind, plugins)
             return self._engines[bind]
 
     def async_engine(self, bind: str = "default") -> "AsyncEngine":
@@ -141,9 +143,9 @@ class Registry:
         """
         with self._lock:
             if bind not in self._async_engines:
-                engine = make_async_engine(self._database(bind), where=self._where(bind))
-                self._announced(engine.sync_engine, bind)
+                plugins, engine = self._plugins, make_async_engine(self._database(bind), where=self._where(bind))
                 self._async_engines[bind] = engine
+                _announce(engine.sync_engine, bind, plugins)
             return self._async_engines[bind]
 
     @contextlib.contextmanager
@@ -171,19 +173,28 @@ class Registry:
         return self
 
     def close(self) -> None:
-        """Close every connection that is not in use; the registry can be used again afterwards."""
+        """Close every connection that is not in use; may be called again, and the registry can be used afterwards.
+
+        Where asyncio engines were used, prefer :meth:`aclose` in their event loop: some drivers (asyncpg) cannot say
+        goodbye from elsewhere.
+        """
         with self._lock:
             engines, self._engines = self._engines, {}
             async_engines, self._async_engines = self._async_engines, {}
-            for engine in reversed([*engines.values(), *(engine.sync_engine for engine in async_engines.values())]):
-                _dispose(engine)
+        for engine in reversed(async_engines.values()):
+            with _logged(engine):
+                _dispose_elsewhere(engine)
+        _dispose(engines)
 
     async def aclose(self) -> None:
-        """The same from within an event loop, where asyncio engines can say goodbye to their servers."""
-        async_engines, self._async_engines = self._async_engines, {}
+        """The same from within an event loop."""
+        with self._lock:
+            engines, self._engines = self._engines, {}
+            async_engines, self._async_engines = self._async_engines, {}
         for engine in reversed(async_engines.values()):
-            await engine.dispose()
-        self.close()
+            with _logged(engine):
+                await engine.dispose()
+        _dispose(engines)
 
     def __enter__(self) -> Self:
         return self
@@ -198,7 +209,8 @@ class Registry:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<Registry of {', '.join(self.settings.databases)}, {len(self._engines)} engine(s)>"
+        engines = len(self._engines) + len(self._async_engines)
+        return f"<Registry with {engines} engine{'' if engines == 1 else 's'}>"
 
     def _database(self, bind: str) -> DatabaseSettings:
         databases = self.settings.databases
@@ -216,19 +228,11 @@ class Registry:
         return self.async_engine(bind).sync_engine
 
     def _bind_of(self, table: sa.Table) -> str:
-        binds = {owned: app.sub_app.bind for app in self.suite.sub_apps for owned in app.tables}
-        return binds.get(table, "default")
+        return self._binds.get(table, "default")
 
-    def _announced(self, engine: sa.Engine, bind: str) -> sa.Engine:
-        """Tell the plugins of a new engine; one that fails must not take the application down."""
-        found = self._plugins
-        for plugin in dict.fromkeys(app.plugin for app in found.sub_apps):
-            try:
-                with guarded("calling opal_engine_created", where=str(plugin)):
-                    found.hook("opal_engine_created", plugin)(engine=engine, bind=bind)
-            except PluginError as error:
-                logger.warning("%s", error)
-        return engine
+    @cached_property
+    def _binds(self) -> dict[sa.Table, str]:
+        return {table: app.sub_app.bind for app in self.suite.sub_apps for table in app.tables}
 
     @cached_property
     def _plugins(self) -> Discovery:
@@ -256,12 +260,39 @@ def get_default_registry() -> Registry:
     return _default if _default is not None else Registry().as_default()
 
 
+def _announce(engine: sa.Engine, bind: str, plugins: Discovery) -> None:
+    """Tell the plugins of a new engine; one that fails must not take the application down."""
+    for plugin in dict.fromkeys(app.plugin for app in plugins.sub_apps):
+        try:
+            with guarded("calling opal_engine_created", where=str(plugin)):
+                plugins.hook("opal_engine_created", plugin)(engine=engine, bind=bind)
+        except PluginError as error:
+            logger.warning("%s", error)
+
+
 def _intent(*, read_only: bool) -> Intent:
     return "read_only" if read_only else "read_write"
 
 
-def _dispose(engine: sa.Engine) -> None:
+def _dispose(engines: Mapping[str, sa.Engine]) -> None:
+    for engine in reversed(list(engines.values())):
+        with _logged(engine):
+            engine.dispose()
+
+
+def _dispose_elsewhere(engine: "AsyncEngine") -> None:
+    """In an event loop of its own, since the one that the connections were made in may run, or be gone."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(engine.dispose())).result()
+
+
+@contextlib.contextmanager
+def _logged(engine: object) -> Iterator[None]:
+    """Closing goes on with the next engine, whatever happens to one."""
     try:
-        engine.dispose()
+        yield
     except Exception:
         logger.exception("closing the connections of %r failed", engine)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
+from sqlalchemy.sql import visitors
 
 from opal_registry.engines.factory import with_intent
 from opal_registry.engines.sqlite import Intent
@@ -22,7 +23,7 @@ class OpalSession(sa_orm.Session):
     """A session with an intent: what its transactions are for.
 
     Args:
-        engines: For each bind key and intent the engine to use; absent where ``bind`` says it all.
+        engines: For each bind key what returns its engine; absent where ``bind`` says it all.
         bind_of: The bind key of a table.
         intent: ``read_write``, ``read_first`` (may write, but is not expected to) or ``read_only``.
         **options: What :class:`sqlalchemy.orm.Session` takes.
@@ -40,13 +41,16 @@ class OpalSession(sa_orm.Session):
         self.intent = intent
         self._engines = engines or {}
         self._bind_of = bind_of
+        self._meant: dict[sa.Engine, sa.Engine] = {}  # one object an engine, or each statement would connect anew
 
     def get_bind(self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **kw: Any) -> Any:
         """The engine for a statement: that of the table's bind, for the session's intent."""
         if bind is not None or self.bind is not None or not self._engines:
             return super().get_bind(mapper, clause=clause, bind=bind, **kw)
-        key = self._bind_key(mapper, clause) if len(self._engines) > 1 else "default"
-        return with_intent(self._engines[key](), self.intent)
+        engine = self._engines[self._bind_key(mapper, clause) if len(self._engines) > 1 else "default"]()
+        if engine not in self._meant:
+            self._meant[engine] = with_intent(engine, self.intent)
+        return self._meant[engine]
 
     def _bind_key(self, mapper: Any, clause: Any) -> str:
         if self._bind_of is None:
@@ -79,12 +83,8 @@ def make_async_session_factory(
 
 
 def _find_table(clause: Any) -> sa.Table | None:
-    if isinstance(clause, sa.Table):
-        return clause
-    for element in getattr(clause, "get_final_froms", list)() or [getattr(clause, "table", None)]:
-        if isinstance(element, sa.Table):
-            return element
-    return None
+    found = visitors.iterate(clause) if clause is not None else ()
+    return next((element for element in found if isinstance(element, sa.Table)), None)
 
 
 @sa.event.listens_for(OpalSession, "before_flush")
@@ -99,7 +99,7 @@ def _refuse_dml(state: sa_orm.ORMExecuteState) -> None:
     session = state.session
     writes = state.is_insert or state.is_update or state.is_delete
     if writes and isinstance(session, OpalSession) and session.intent == "read_only":
-        raise _refusal(f"{type(state.statement).__name__.upper()} statement")
+        raise _refusal(f"a statement that writes ({type(state.statement).__name__.upper()})")
 
 
 def _refusal(what: str) -> ReadOnlySessionError:

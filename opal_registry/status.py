@@ -101,7 +101,7 @@ def _status(app: LoadedSubApp, found: Survey) -> SubAppStatus:
 
 
 def _absent(entry: Entry) -> SubAppStatus:
-    detail = f"{entry.distribution} {entry.version}, {len(entry.tables)} tables".strip()
+    detail = f"its tables came with {entry.distribution or 'an unknown distribution'} {entry.version}".strip()
     return SubAppStatus(
         entry.name, entry.distribution, entry.version, entry.bind, "not installed here", detail, len(entry.tables)
     )

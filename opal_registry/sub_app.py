@@ -11,7 +11,7 @@ from opal_registry.errors import PluginError, Problem
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}\Z")
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
-LOCATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:.+\Z")
+LOCATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 CREATE = ("models", "migrations", "external")
 
 

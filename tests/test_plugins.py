@@ -347,12 +347,12 @@ def test_seeding_leaves_alone_what_was_changed(session: sa_orm.Session) -> None:
     add_first_team(session)
     add_defect_kinds(session)
     session.scalars(sa.select(StandupTeam)).one().name = "the crew"
-    session.get_one(XrayDefectKind, "void").limit_percent = Decimal(25)
+    session.get_one(XrayDefectKind, "void").limit_percent = Decimal(20)
     add_first_team(session)
     add_defect_kinds(session)
     session.flush()
     assert session.scalars(sa.select(StandupTeam.name)).all() == ["the crew"]
-    assert session.get_one(XrayDefectKind, "void").limit_percent == 25
+    assert session.get_one(XrayDefectKind, "void").limit_percent == 20
 
 
 # StandupBot

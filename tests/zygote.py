@@ -85,6 +85,4 @@ class QuickSite(Site):
         if command[0] != self.core_python:
             return Site._finish(self, command, env=env, stdin=stdin, cwd=cwd, timeout=timeout)
         arguments = map(str, command[1:])
-        return self.zygote.run(
-            *arguments, env=self.environment(env), cwd=cwd or self.cwd, stdin=stdin, timeout=timeout
-        )
+        return self.zygote.run(*arguments, env=self.environment(env), cwd=cwd or self.cwd, stdin=stdin, timeout=timeout)

@@ -2,6 +2,8 @@
 
 import contextlib
 import inspect
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from opal_registry.cli.output import Output
+from opal_registry.cli.output import Output, error_document
 from opal_registry.cli.watchdog import watched
-from opal_registry.errors import DatabaseError, OpalError, Problem
+from opal_registry.errors import ConfigError, DatabaseError, OpalError, Problem
 from opal_registry.guard import Step
 
 if TYPE_CHECKING:  # --help and usage errors need neither SQLAlchemy nor pydantic
@@ -25,6 +27,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", metavar="FI
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 TracebackOption = Annotated[bool, typer.Option("--traceback", help="Show the Python traceback of an error.")]
+BROKEN_PIPE = 128 + signal.SIGPIPE
 COMMON: dict[str, Any] = {
     "config": ConfigOption,
     "json": JsonOption,
@@ -81,7 +84,8 @@ class Invocation:
 
     @contextlib.contextmanager
     def _watch(self, text: str) -> Any:
-        with self.output.step(text), watched(text, seconds=self.settings.sub_apps.import_timeout):
+        seconds = self.settings.sub_apps.import_timeout
+        with self.output.step(text), watched(text, seconds=seconds, as_json=self.json):
             yield
 
 
@@ -112,13 +116,27 @@ def command(app: typer.Typer, name: str, *, examples: str) -> Callable[[Callable
     return register
 
 
+def _call(function: Callable[..., Any], invocation: Invocation, values: dict[str, Any]) -> int:
+    code = int(function(invocation, **values) or 0)
+    sys.stdout.flush()  # now, while a reader that has gone can still be noticed
+    return code
+
+
+class StoppedError(OpalError):
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = 128 + signal.SIGINT
+
+
 def execute(invocation: Invocation, function: Callable[..., Any], values: dict[str, Any]) -> int:
     """Call a command's function, and turn whatever happens into an exit code."""
     try:
-        return int(function(invocation, **values) or 0)
-    except KeyboardInterrupt:
-        invocation.output.error(OpalError(Problem("interrupted")))
-        return 130
+        return _call(function, invocation, values)
+    except KeyboardInterrupt as interrupt:
+        return _fail(invocation, StoppedError(Problem("interrupted")), interrupt)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except OpalError as error:
         return _fail(invocation, error, error)
     except Exception as error:  # noqa: BLE001 -- a person gets one line, whatever went wrong
@@ -127,6 +145,13 @@ def execute(invocation: Invocation, function: Callable[..., Any], values: dict[s
         return _fail(invocation, DatabaseError(Problem(what, mend=mend)), error)
     finally:
         invocation.close()
+
+
+def report_usage(error: Any, *, as_json: bool) -> int:
+    """The exit code of a command line that cannot be understood; machines are told why as well."""
+    if as_json:
+        Output(as_json=True).show({"error": error_document(ConfigError(Problem(error.format_message())))})
+    return int(error.exit_code)
 
 
 def _fail(invocation: Invocation, error: OpalError, cause: BaseException) -> int:

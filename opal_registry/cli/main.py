@@ -1,6 +1,6 @@
 """The commands of ``opal-db``."""
 
-import os
+import io
 import sys
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from opal_registry.cli.command import (
     QuietOption,
     TracebackOption,
     command,
+    report_usage,
 )
 
 app = typer.Typer(
@@ -180,11 +181,14 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 fine, 1 findings, 2 usage or configuration, 3 plugin or ownership, 4 database, 5 lock.
     """
+    arguments = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     try:
-        app(args=argv, prog_name="opal-db")
-    except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
-    return code
+        return int(app(args=arguments, prog_name="opal-db", standalone_mode=False) or 0)
+    except Exception as error:
+        if not hasattr(error, "show"):  # typer's usage errors, whichever library it takes them from
+            raise
+        error.show()
+        return report_usage(error, as_json="--json" in arguments)

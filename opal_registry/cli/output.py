@@ -50,7 +50,7 @@ class Output:
             *parts: What people get, one below the other.
         """
         if self.as_json:
-            print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201
+            _print_json(document)
         elif not self.quiet:
             for part in parts:
                 self._print(part)
@@ -58,7 +58,7 @@ class Output:
     def error(self, error: OpalError) -> None:
         """Print an error: to stderr for people, with ``--json`` also as a document to stdout."""
         if self.as_json:
-            print(json.dumps({"error": error_document(error)}, indent=2, ensure_ascii=False))  # noqa: T201
+            _print_json({"error": error_document(error)})
         print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)  # noqa: T201
 
     def note(self, text: str) -> None:
@@ -86,6 +86,11 @@ def error_document(error: OpalError) -> dict[str, Any]:
     """An error as the document that ``--json`` prints."""
     problems = [{"what": p.what, "where": p.where, "mend": p.mend} for p in error.problems]
     return {"kind": type(error).__name__, "exit_code": error.exit_code, "problems": problems}
+
+
+def _print_json(document: Any) -> None:
+    plain = (sys.stdout.encoding or "").casefold().replace("-", "") != "utf8"
+    print(json.dumps(document, indent=2, ensure_ascii=plain))  # noqa: T201
 
 
 def _console(file: Any, width: int | None = None) -> "Console":

@@ -75,7 +75,8 @@ def init_view(report: InitReport) -> list[Sheet | str]:
     ]
     created = sum(len(sub_app.created) for sub_app in report.sub_apps)
     present = sum(len(sub_app.present) for sub_app in report.sub_apps)
-    summary = f"{created} tables created, {present} present, {len(report.sub_apps)} sub-apps, {report.seconds:.2f} s"
+    apps = _count(len(report.sub_apps), "sub-app")
+    summary = f"{_count(created, 'table')} created, {present} present, {apps}, {report.seconds:.2f} s"
     return [where, Sheet(columns, rows), *_findings(report), summary if created else f"nothing to create: {summary}"]
 
 
@@ -186,6 +187,10 @@ def ping_view(pulses: Sequence[Pulse]) -> list[Sheet | str]:
     return [f"{pulse.bind}: {pulse.server} answers in {pulse.milliseconds:.1f} ms, {pulse.url}" for pulse in pulses]
 
 
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 def _refers_to(table: Any) -> list[str]:
     return sorted({key.column.table.fullname for key in table.foreign_keys})
 
@@ -239,5 +244,5 @@ def _script(report: InitReport) -> str:
         lines += ["-- the registry's own tables", *(f"{statement};" for statement in report.bookkeeping)]
     for sub_app in report.sub_apps:
         lines.append(f"-- sub-app {sub_app.app.name}: {len(sub_app.created)} to create, {len(sub_app.present)} present")
-        lines += [f"{statement};" for statement in sub_app.statements]
+        lines += [f"{statement.rstrip(';')};" for statement in sub_app.statements]
     return "\n".join(lines)

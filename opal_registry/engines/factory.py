@@ -2,6 +2,7 @@
 
 import importlib.util
 import ssl
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,28 @@ EXTRAS = {"pymysql": "mysql", "asyncmy": "mysql", "aiosqlite": "async", "asyncpg
 """The extra of this distribution that brings a driver."""
 
 
-def make_engine(settings: DatabaseSettings, *, where: str = "") -> sa.Engine:
+def make_engine(settings: DatabaseSettings, *, where: str = "", database: str | None = None) -> sa.Engine:
     """Make an engine for one configured database; nothing is connected.
 
     Args:
         settings: The database.
         where: Where its URL stands, for error texts.
+        database: Another database of the same server, to be reached in the same way.
 
     Raises:
         ConfigError: If the URL cannot be meant, or its driver is not installed.
     """
     url = make_url(settings, where=where)
+    if database is not None:
+        url = url.set(database=database)
     engine = _create(sa.create_engine, url, settings, where)
     return _make_safe(engine, settings)
+
+
+def make_server_engines(settings: DatabaseSettings) -> list[sa.Engine]:
+    """Engines of the databases that every server has, through which another one can be made."""
+    names = {"postgresql": ("postgres", "template1"), "mysql": ("",), "mariadb": ("",)}
+    return [make_engine(settings, database=name) for name in names.get(make_url(settings).get_backend_name(), ())]
 
 
 def make_async_engine(settings: DatabaseSettings, *, where: str = "") -> "AsyncEngine":
@@ -63,10 +73,13 @@ def with_intent(engine: sa.Engine, intent: sqlite.Intent) -> sa.Engine:
 
 
 def _create(create: Callable[..., Any], url: sa.URL, settings: DatabaseSettings, where: str) -> Any:
+    options = {"hide_parameters": True, **_pool_options(url, settings)}
     try:
-        return create(
-            url, hide_parameters=True, connect_args=_connect_args(url, settings), **_pool_options(url, settings)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", sa.exc.SAWarning)  # an option that is ignored is not what anybody wanted
+            engine = create(url, connect_args=_connect_args(url, settings), **options)
+            engine.dialect.create_connect_args(url)
+            return engine
     except ModuleNotFoundError as error:
         driver = url.get_driver_name()
         extra = EXTRAS.get(driver)
@@ -80,6 +93,12 @@ def _create(create: Callable[..., Any], url: sa.URL, settings: DatabaseSettings,
             f"SQLAlchemy knows no driver {url.drivername!r}", where, f"leave it out: {url.get_backend_name()}://..."
         )
         raise ConfigError(problem) from None
+    except OSError as error:
+        what = f"the certificates under ssl cannot be used: {error.strerror or error}"
+        raise ConfigError(Problem(what, where, "correct ssl.root_cert, ssl.cert and ssl.key")) from None
+    except (sa.exc.SAWarning, sa.exc.ArgumentError, ValueError, TypeError) as error:
+        what = f"the URL holds an option that {url.get_driver_name()} cannot use: {str(error).partition('; ')[0]}"
+        raise ConfigError(Problem(what, where, "correct what follows the '?' in the URL")) from None
 
 
 def _pool_options(url: sa.URL, settings: DatabaseSettings) -> dict[str, Any]:

@@ -1,37 +1,80 @@
 """What a database's error means, in plain words: which database, what it refused, what to try."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from opal_registry.engines.url import describe_url, get_sqlite_path
 from opal_registry.errors import DatabaseError, LockTimeoutError, Problem
 
-MEANINGS: tuple[tuple[str, str, str], ...] = (
-    # a pattern over the error's code and text, what it means, what to try
-    (r"28P01|password authentication failed|no password supplied|\b1045\b", "the user or the password is wrong", "correct database.user and database.password"),
-    (r"28000|no pg_hba\.conf entry|role .* does not exist", "the server does not let this user in", "correct database.user, or ask for access"),
-    (r"3D000|database \"?.*\"? does not exist|\b1049\b", "there is no database of that name", "create it (opal-db init --create-database), or correct the name"),
-    (r"42501|permission denied|\b1044\b|\b1142\b", "the user may not do this", "grant it: the user must be allowed to create tables in this database"),
-    (r"55P03|lock timeout|\b1205\b", "something else holds a lock for too long", "look for long transactions, then run the command again"),
-    (r"57P03|starting up|shutting down", "the server is starting or stopping", "wait for it: opal-db wait"),
-    (r"53300|too many (clients|connections)|\b1040\b", "the server has no connection left", "lower database.pool.size, or raise the server's limit"),
-    (r"53100|No space left|SQLITE_FULL|disk is full", "the disk is full", "make room on the disk; what was begun has been undone"),
-    (r"25006|read-only transaction|SQLITE_READONLY|readonly database", "the database is read-only here", "check the file's permissions, or connect to the primary"),
-    (r"SQLITE_NOTADB|not a database", "the file is not a SQLite database", "correct database.url, or move the file away"),
-    (r"SQLITE_CORRUPT|malformed", "the database file is damaged", "restore it from a backup"),
-    (r"SQLITE_BUSY|database is locked", "another process writes to the database and does not finish", "run the command again; if it persists, look for a process that keeps a transaction open"),
-    (r"SQLITE_CANTOPEN|unable to open database file", "the file cannot be opened", "check the path and the permissions of its directory"),
-    (r"Name or service not known|could not translate host|getaddrinfo|name resolution", "the host name is not known", "correct database.host"),
-    (r"Connection refused|Can't connect|\b2003\b", "no server answers there", "start it, or correct database.host and database.port"),
-    (r"timeout expired|timed out|timeout", "the server did not answer in time", "check the address and the firewall, or raise database.connect_timeout"),
-    (r"closed the connection|connection.*(lost|closed|reset)|57P0[12]|terminating connection|Broken pipe|\b2006\b|\b2013\b", "the connection was cut", "run the command again; nothing half done is left where DDL is transactional"),
-)  # fmt: skip
+DRIVERS = {"sqlite3", "psycopg", "pymysql", "asyncpg", "asyncmy", "pg8000"}
+"""The modules whose exceptions are a database's errors too, where they come without SQLAlchemy's wrapping."""
 
-LOCKED = {"something else holds a lock for too long", "another process writes to the database and does not finish"}
-"""The meanings that end a command with exit code 5."""
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What some errors of databases have in common.
+
+    Args:
+        codes: Those of PostgreSQL (SQLSTATE, or its first two characters for a class), SQLite (name) and MySQL (number).
+        text: What the error says where it has no code: drivers know none for a connection that did not come about.
+        what: What it means.
+        mend: What to try.
+        kind: The error to raise.
+        outage: Whether it comes from outside: whoever sent the statement could not help it.
+    """
+
+    codes: str
+    text: str
+    what: str
+    mend: str
+    kind: type[DatabaseError] = DatabaseError
+    outage: bool = True
+
+    def fits(self, code: str, text: str) -> bool:
+        """Whether an error means this: by its code if it has one, else by its text."""
+        if not code:
+            return bool(self.text) and re.search(self.text, text, re.IGNORECASE) is not None
+        known = self.codes.split()
+        return code in known or any(known_code in known for known_code in _classes(code))
+
+
+MEANINGS = (
+    Meaning("28P01 1045", r"password authentication failed|no password supplied", "the user or the password is wrong", "correct database.user and database.password"),
+    Meaning("28 1698", r"no pg_hba\.conf entry|role .* (does not exist|is not permitted)", "the server does not let this user in", "correct database.user, or ask for access"),
+    Meaning("3D 1049", r"database .* does not exist", "there is no database of that name", "create it (opal-db init --create-database), or correct the name"),
+    Meaning("42501 1044 1142 1227", r"permission denied", "the user may not do this", "let somebody who may do it, or grant it; PostgreSQL needs GRANT CREATE ON SCHEMA for tables, CREATEDB for databases"),
+    Meaning("55P03 1205", "", "something else holds a lock for too long", "look for long transactions, then run the command again", LockTimeoutError),
+    Meaning("SQLITE_BUSY", "", "another process writes to the database and does not finish", "run the command again; if it persists, look for a process that keeps a transaction open", LockTimeoutError),
+    Meaning("57P03", r"starting up|shutting down|not currently accepting|in recovery mode", "the server is starting or stopping", "wait for it: opal-db wait"),
+    Meaning("53300 1040", r"too many (clients|connections)|connection slots are reserved", "the server has no connection left", "lower database.pool.size, or raise the server's limit"),
+    Meaning("53200", "", "the server has no memory or no room for locks left", "raise max_locks_per_transaction on the server"),
+    Meaning("53100 SQLITE_FULL 1021", r"no space left", "the disk is full", "make room on the disk; what was begun has been undone"),
+    Meaning("25006 SQLITE_READONLY 1290 1836", "", "the database is read-only here", "check the permissions of the file and its directory, or connect to the primary"),
+    Meaning("SQLITE_NOTADB", "", "the file is not a SQLite database", "correct database.url, or move the file away"),
+    Meaning("SQLITE_CORRUPT", "", "the database file is damaged", "restore it from a backup"),
+    Meaning("SQLITE_CANTOPEN", "", "the file cannot be opened", "check the path and the permissions of its directory"),
+    Meaning("SQLITE_IOERR", "", "the file cannot be read or written", "check the disk and what it is mounted with"),
+    Meaning("57014 3024", "", "the server ended the statement: it took too long", "raise statement_timeout for this user, or run the command when less is going on"),
+    Meaning("40 1213", "", "two transactions got into each other's way", "run the command again"),
+    Meaning("", r"name or service not known|could not translate host|getaddrinfo|name resolution|resolve host|idna", "the host name is not known", "correct database.host"),
+    Meaning("2003", r"connection refused|can't connect|no such file or directory|no route to host|network is unreachable", "no server answers there", "start it, or correct database.host and database.port"),
+    Meaning("", r"\bSSL\b|\bTLS\b|certificate", "the encryption of the connection cannot be agreed on", "check database.ssl, and what the server offers"),
+    Meaning("", r"timeout expired|timed out|connection timeout", "the server did not answer in time", "check the address and the firewall, or raise database.connect_timeout"),
+    Meaning("08 57P01 57P02 57P04 2006 2013", r"closed the connection|connection.*(lost|closed|reset)|terminating connection|broken pipe|eof detected", "the connection was cut", "run the command again; nothing half done is left where DDL is transactional"),
+    Meaning("", r"invalid (connection option|URI query parameter|\w+ value)", "the driver does not know an option of the URL", "correct what follows the '?' in database.url"),
+    Meaning("42P07 42P06 42710 1050", "", "something of that name is there already", "rename or drop it; tables, indexes, sequences and views share their names", outage=False),
+    Meaning("42704 42883", "", "the database lacks a type or a function that the models use", "install the extension that brings it (CREATE EXTENSION), or change the model", outage=False),
+    Meaning("23 SQLITE_CONSTRAINT 1062 1452", "", "a row breaks a rule of its table", "mend what writes it", outage=False),
+)  # fmt: skip
+"""The first one that fits counts."""
+
+UNKNOWN = Meaning("", "", "the database refused", "read its words above; run with --traceback for the whole story", outage=False)  # fmt: skip
 
 
 @contextmanager
@@ -47,59 +90,85 @@ def explained(url: sa.URL, *, doing: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
-        raise explain(error, url, doing=doing) from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] in {
-            "sqlite3",
-            "psycopg",
-            "pymysql",
-            "asyncpg",
-            "asyncmy",
-            "pg8000",
-        }:
+        if is_database_error(error):
             raise explain(error, url, doing=doing) from error
         raise
+
+
+def is_database_error(error: BaseException) -> bool:
+    """Whether an exception is what a database, its driver or the way to it says."""
+    kinds = (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, UnicodeError)
+    return isinstance(error, kinds) or type(error).__module__.partition(".")[0] in DRIVERS
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an exception is a database's, and not the fault of the statement: the disk, the network, a lock, a right."""
+    return is_database_error(error) and _find_meaning(getattr(error, "orig", None) or error).outage
 
 
 def explain(error: BaseException, url: sa.URL, *, doing: str = "") -> DatabaseError:
     """The error as one problem: what it means, where it happened, what to try."""
     original = getattr(error, "orig", None) or error
-    text = " ".join(str(original).split())
-    what, mend = _meaning(original, text)
+    meaning = _find_meaning(original)
     where = "; ".join(part for part in (describe_url(url), doing, _statement(error)) if part)
-    kind = LockTimeoutError if what in LOCKED else DatabaseError
-    return kind(Problem(f"{what}: {_without_secret(text, url)}", where, mend))
+    said = _without_secret(" ".join(str(original).split()), url)
+    return meaning.kind(Problem(f"{meaning.what}: {said}", where, meaning.mend))
 
 
 def check_sqlite_file(url: sa.URL, *, must_exist: bool = False) -> None:
     """Refuse a SQLite file that cannot be there, before connecting creates one in the wrong place.
 
     Raises:
-        DatabaseError: If its directory is missing, or it is no file, or it must exist and does not.
+        DatabaseError: If its directory is missing or closed, or it is no file, or it must exist and does not.
     """
     path = get_sqlite_path(url)
     if path is None:
         return
-    path = path.absolute()
+    try:
+        problem = _find_file_problem(path.absolute(), must_exist=must_exist)
+    except OSError as error:
+        mend = "check the path and the permissions of its directories"
+        problem = Problem(f"the SQLite file cannot be reached: {error.strerror}", mend=mend)
+    if problem:
+        raise DatabaseError(replace(problem, where=describe_url(url)))
+
+
+def _find_file_problem(path: Path, *, must_exist: bool) -> Problem | None:
     if not path.parent.is_dir():
-        mend = f"mkdir -p {path.parent}, or correct database.url"
-        raise DatabaseError(Problem(f"the directory of the SQLite file does not exist: {path.parent}", str(path), mend))
+        mend = f"mkdir -p {shlex.quote(str(path.parent))}, or correct database.url"
+        return Problem(f"the directory of the SQLite file does not exist: {path.parent}", mend=mend)
     if path.exists() and not path.is_file():
-        raise DatabaseError(Problem(f"{path} is not a file", describe_url(url), "correct database.url"))
+        return Problem(f"{path} is not a file", mend="correct database.url")
     if must_exist and not path.exists():
-        raise DatabaseError(
-            Problem(f"the SQLite file does not exist: {path}", describe_url(url), "create it: opal-db init")
-        )
+        return Problem(f"the SQLite file does not exist: {path}", mend="create it: opal-db init")
+    return None
 
 
-def _meaning(original: BaseException, text: str) -> tuple[str, str]:
-    codes = [getattr(original, name, None) for name in ("sqlstate", "sqlite_errorname")]
-    subject = f"{' '.join(str(code) for code in codes if code)} {text}"
-    for pattern, what, mend in MEANINGS:
-        if re.search(pattern, subject, re.IGNORECASE):
-            return what, mend
-    return "the database refused", "read its words above; run with --traceback for the whole story"
+def _find_meaning(original: BaseException) -> Meaning:
+    code, text = _code(original), str(original)
+    return next((meaning for meaning in MEANINGS if meaning.fits(code, text)), UNKNOWN)
+
+
+def _code(original: BaseException) -> str:
+    """The error's code in its database's own way; empty if the driver knows none."""
+    for name in ("sqlstate", "sqlite_errorname"):
+        if code := getattr(original, name, None):
+            return str(code)
+    number = original.args[0] if original.args else None
+    return str(number) if isinstance(number, int) and not isinstance(original, OSError) else ""
+
+
+def _classes(code: str) -> list[str]:
+    """What an error's code is a case of.
+
+    Example:
+        >>> _classes("28P01"), _classes("SQLITE_BUSY_SNAPSHOT"), _classes("1045")
+        (['28'], ['SQLITE_BUSY'], [])
+    """
+    if code.startswith("SQLITE_"):
+        return ["_".join(code.split("_")[:2])]
+    return [code[:2]] if len(code) == len("28P01") else []
 
 
 def _statement(error: BaseException) -> str:
@@ -111,4 +180,8 @@ def _statement(error: BaseException) -> str:
 
 
 def _without_secret(text: str, url: sa.URL) -> str:
-    return text.replace(str(url.password), "********") if url.password else text
+    """The text without the password, should a driver quote it; a password that is the user's name is none to hide."""
+    password = str(url.password or "")
+    if not password or password in {url.username, url.database, url.host}:
+        return text
+    return re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "********", text)

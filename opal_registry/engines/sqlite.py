@@ -18,8 +18,26 @@ Intent = Literal["read_write", "read_first", "read_only"]
 """What a transaction is for. ``read_first`` may write, but is not expected to (a GET request)."""
 
 OPTION = "opal_intent"
-OUTSIDE = re.compile(r"\s*(PRAGMA|VACUUM|ATTACH|DETACH|BEGIN|COMMIT|ROLLBACK)\b", re.IGNORECASE)
-READS = re.compile(r"\s*(SELECT|WITH|VALUES|EXPLAIN)\b", re.IGNORECASE)
+
+_START = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*"
+OUTSIDE = re.compile(_START + r"(PRAGMA|VACUUM|ATTACH|DETACH|BEGIN|COMMIT|END|ROLLBACK)\b", re.IGNORECASE | re.DOTALL)
+"""Statements that no transaction is begun for: SQLite refuses them inside one, or they are about one."""
+
+READS = re.compile(_START + r"(SELECT|WITH|VALUES|EXPLAIN|SAVEPOINT|RELEASE)\b", re.IGNORECASE | re.DOTALL)
+
+STALE_READ = (
+    "this transaction read before another one wrote, so that what it wants to write may rest on what is no longer true. "
+    "Roll it back and run it again from the start; or read with with_for_update(), or do the work in a session that "
+    "writes from the first statement on: session_scope(), SessionLocal(), or get_db in a request other than GET"
+)
+READ_ONLY = "the session was declared read-only: open it without read_only=True, or move the write out of it"
+
+
+class StaleReadError(sa.exc.OperationalError):
+    """A transaction that was expected to read wrote after all, and another one had written since its first read.
+
+    Waiting would not help, so that SQLite fails at once. Running the whole transaction again does.
+    """
 
 
 def make_safe(engine: sa.Engine, *, wait: float) -> None:
@@ -34,14 +52,9 @@ def make_safe(engine: sa.Engine, *, wait: float) -> None:
         _prepare(connection, wait)
 
     sa.event.listen(engine, "connect", prepare)
+    sa.event.listen(engine, "reset", _make_writable)
     sa.event.listen(engine, "before_cursor_execute", _begin)
-
-
-def is_stale_read(error: sa.ExceptionContext) -> bool:
-    """Whether a statement failed because its transaction had read before another one wrote."""
-    name = getattr(error.original_exception, "sqlite_errorname", "")
-    intent = error.connection.get_execution_options().get(OPTION) if error.connection else None
-    return name == "SQLITE_BUSY_SNAPSHOT" or (name == "SQLITE_BUSY" and intent == "read_first")
+    sa.event.listen(engine, "handle_error", _explain)
 
 
 def _prepare(connection: DBAPIConnection, wait: float) -> None:
@@ -61,16 +74,19 @@ def _begin(
     context: ExecutionContext | None,
     _many: bool,  # noqa: FBT001 -- SQLAlchemy's signature
 ) -> None:
-    options = connection.get_execution_options()
-    if OUTSIDE.match(statement) or options.get("isolation_level") == "AUTOCOMMIT" or _in_transaction(connection):
+    if _in_transaction(connection):
         return
+    options = connection.get_execution_options()
     intent: Intent = options.get(OPTION, "read_write")
-    _set_read_only(connection, cursor, read_only=intent == "read_only")
-    if intent == "read_write" or (intent == "read_first" and _writes(statement, context)):
+    _set_read_only(connection.connection, cursor, read_only=intent == "read_only")
+    outside = OUTSIDE.match(statement) is not None
+    may_write = intent == "read_write" or (intent == "read_first" and not outside and _writes(statement, context))
+    if may_write:
         _use_wal(connection, cursor)
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql("BEGIN")
+    if outside or options.get("isolation_level") == "AUTOCOMMIT":
+        return
+    connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]  # AUTOCOMMIT resets it
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if may_write else "BEGIN")
 
 
 def _in_transaction(connection: sa.Connection) -> bool:
@@ -79,21 +95,58 @@ def _in_transaction(connection: sa.Connection) -> bool:
 
 
 def _use_wal(connection: sa.Connection, cursor: DBAPICursor) -> None:
-    """Switch the file to WAL before the first write of a connection: who only looks must not change it."""
+    """Switch the file to WAL before a connection may write for the first time: who only looks must not change it."""
     if not connection.connection.info.get("opal_wal"):
         with contextlib.suppress(sqlite3.OperationalError):  # the write itself says better what is wrong
             cursor.execute("PRAGMA journal_mode=WAL")
-        connection.connection.info["opal_wal"] = True
+            connection.connection.info["opal_wal"] = True
 
 
-def _set_read_only(connection: sa.Connection, cursor: DBAPICursor, *, read_only: bool) -> None:
-    info = connection.connection.info
-    if info.get("opal_read_only", False) != read_only:
+def _set_read_only(connection: sa.PoolProxiedConnection, cursor: DBAPICursor, *, read_only: bool) -> None:
+    if connection.info.get("opal_read_only", False) != read_only:
         cursor.execute(f"PRAGMA query_only={int(read_only)}")
-        info["opal_read_only"] = read_only
+        connection.info["opal_read_only"] = read_only
 
 
 def _writes(statement: str, context: ExecutionContext | None) -> bool:
-    if context is not None and context.compiled is not None and READS.match(statement):
-        return getattr(context.compiled.statement, "_for_update_arg", None) is not None or bool(context.isinsert)
+    """Whether a statement writes, or says that the next one will: ``with_for_update()``."""
+    if context is not None and (compiled := context.compiled) is not None:
+        locks = getattr(compiled.statement, "_for_update_arg", None) is not None
+        if locks or isinstance(compiled.statement, sa.UpdateBase):  # also one that begins with WITH
+            return True
     return READS.match(statement) is None
+
+
+def _make_writable(connection: DBAPIConnection, record: ConnectionPoolEntry, state: sa.PoolResetState) -> None:
+    """Leave no ``query_only`` behind for whoever takes the connection from the pool without SQLAlchemy's help."""
+    if record.info.pop("opal_read_only", False) and not state.terminate_only:
+        connection.cursor().execute("PRAGMA query_only=0")
+
+
+def _explain(error: sa.ExceptionContext) -> StaleReadError | None:
+    """Say what to do, where SQLite's own words do not."""
+    name = getattr(error.original_exception, "sqlite_errorname", "")
+    intent = error.connection.get_execution_options().get(OPTION) if error.connection else None
+    shown = error.sqlalchemy_exception
+    if shown is None:
+        return None
+    if intent == "read_only" and name == "SQLITE_READONLY":
+        shown.add_detail(READ_ONLY)
+    if not _is_stale_read(error, name):
+        return None
+    stale = StaleReadError(shown.statement, shown.params, error.original_exception, shown.hide_parameters)
+    stale.add_detail(STALE_READ)
+    return stale
+
+
+def _is_stale_read(error: sa.ExceptionContext, name: str) -> bool:
+    """Whether a transaction that has read already is refused to write; waiting for BEGIN IMMEDIATE is another matter."""
+    if name == "SQLITE_BUSY_SNAPSHOT":
+        return True
+    return name == "SQLITE_BUSY" and error.statement is not None and _has_begun_to_read(error.connection)
+
+
+def _has_begun_to_read(connection: sa.Connection | None) -> bool:
+    if connection is None or connection.get_execution_options().get(OPTION) != "read_first":
+        return False
+    return _in_transaction(connection)

@@ -3,6 +3,7 @@
 import difflib
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 
@@ -19,9 +20,9 @@ ASYNC_DRIVERS = {"sqlite": "aiosqlite", "postgresql": "psycopg", "mysql": "async
 ONLY_ASYNC = {"aiosqlite", "asyncpg", "asyncmy", "aiomysql"}
 BOTH = {"psycopg"}
 ALIASES = {"postgres": "postgresql"}
-PLACEHOLDER = re.compile(
-    r"<[^>]*>|\$\{?\w+|\{\{?\w+|://(user|username):(password|pass)@|[@/](host|hostname)(:|/|$)", re.IGNORECASE
-)
+PLACEHOLDER = re.compile(r"<[^<>]*>|\$?\{+[^{}]*\}+|\$[A-Z][A-Z_]+\b")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+HOST_PLACEHOLDER = re.compile(r"[^/?]*:port\b|host(name)?(?=[:/?]|\Z)", re.IGNORECASE)
 
 
 def make_url(settings: DatabaseSettings, *, where: str = "", use_async: bool = False) -> sa.URL:
@@ -66,6 +67,8 @@ def parse_url(text: str, *, where: str = "") -> sa.URL:
     if not found:
         mend = "write it like postgresql://user@host:5432/database or sqlite:///file.db"
         raise ConfigError(Problem(f"{shown!r} is not a URL: there is no '://'", where, mend))
+    if CONTROL.search(text):
+        raise ConfigError(Problem(f"the URL {shown!r} holds a character that cannot be seen", where, "take it out"))
     if "://" in rest.partition("?")[0].rpartition("@")[2]:
         raise ConfigError(Problem(f"the URL {shown!r} holds a second URL", where, "write the prefix once"))
     if placeholder := _find_placeholder(text):
@@ -77,6 +80,8 @@ def parse_url(text: str, *, where: str = "") -> sa.URL:
     if url.host and "@" in url.host:
         mend = "percent-encode it (@ is %40), or give the parts user, password and host instead of a URL"
         raise ConfigError(Problem(f"the URL {shown.partition('://')[0]}://... has more than one '@'", where, mend))
+    if url.get_backend_name() == "sqlite":
+        _check_sqlite(url, shown, where)
     return url
 
 
@@ -85,7 +90,9 @@ def get_sqlite_path(url: sa.URL) -> Path | None:
     database = url.database or ""
     if url.get_backend_name() != "sqlite" or database in {"", ":memory:"} or "mode=memory" in str(url):
         return None
-    return Path(database.removeprefix("file:").partition("?")[0])
+    if database.startswith("file:"):
+        return Path(unquote(database.removeprefix("file:").partition("?")[0]))
+    return Path(database)
 
 
 def describe_url(url: sa.URL) -> str:
@@ -95,10 +102,14 @@ def describe_url(url: sa.URL) -> str:
 
 
 def _find_placeholder(text: str) -> str:
-    if text.startswith("sqlite"):
+    """What a template or an example left in the URL; a password that only looks a little like one is none."""
+    scheme, _, rest = text.partition("://")
+    if scheme.startswith("sqlite"):
         return ""
-    found = PLACEHOLDER.search(text)
-    return found[0].strip("@/:") if found else ""
+    user_info, _, address = rest.rpartition("@")
+    wholes = [PLACEHOLDER.fullmatch(part) for part in user_info.split(":", 1)]
+    found = next(filter(None, [*wholes, PLACEHOLDER.search(address), HOST_PLACEHOLDER.match(address)]), None)
+    return found[0] if found else ""
 
 
 def _check_dialect(dialect: str, where: str) -> None:
@@ -107,6 +118,17 @@ def _check_dialect(dialect: str, where: str) -> None:
         near = difflib.get_close_matches(dialect, known, 1)
         mend = f"write {near[0]!r}" if near else f"choose one of {', '.join(SYNC_DRIVERS)}"
         raise ConfigError(Problem(f"the database {dialect!r} is not known here", where, mend))
+
+
+def _check_sqlite(url: sa.URL, shown: str, where: str) -> None:
+    if url.host:
+        mend = f"write three slashes before a relative path: sqlite:///{url.host}{url.database or ''}"
+        raise ConfigError(Problem(f"the URL {shown!r} names a host, and SQLite has none", where, mend))
+    if "uri" in url.query and not (url.database or "").startswith("file:"):
+        mend = "write sqlite:///file:PATH?...&uri=true, or leave out what follows the '?'"
+        raise ConfigError(
+            Problem(f"the URL {shown!r} asks for a SQLite URI, but its path does not start with file:", where, mend)
+        )
 
 
 def _parse(text: str, shown: str, where: str) -> sa.URL:

@@ -6,16 +6,18 @@ name ("Identifiers and Key Words" in its manual), MySQL 64 characters, which is 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 
 import sqlalchemy as sa
 from sqlalchemy.schema import conv
+from sqlalchemy.sql.functions import next_value
 
-from opal_registry.discovery import OWN_DISTRIBUTION, Fault, InstalledSubApp
+from opal_registry.discovery import Fault, InstalledSubApp
 from opal_registry.errors import OwnershipError, PluginError, Problem
-from opal_registry.guard import find_place
-from opal_registry.ownership.definitions import find_definition
+from opal_registry.guard import find_place as find_raised
+from opal_registry.ownership.definitions import find_definition, find_place, iter_tables
 
 KEPT_BYTES = 63
 REDEFINED = re.compile(r"Table '(?P<key>[^']+)' is already defined for this MetaData instance")
@@ -26,31 +28,32 @@ RENAME = "rename one of them; a prefix with the sub-app's name keeps them apart 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A name in one of the namespaces of a database.
+    """A name that a table takes in a database, for itself or for something that belongs to it.
 
     Args:
-        space: Which namespace: ``relation`` (tables, indexes, sequences and unique constraints share one), ``constraint``
-            or ``type``.
-        kind: What is claimed, in words.
+        kind: What is named, in words.
         schema: The schema it is in; empty for the default one.
         name: The name as written.
         owner: The sub-app that claims it.
-        place: File and line of the definition.
+        table: The table.
         identity: What makes two claims of one name the same thing.
+        spaces: The namespaces it is in: ``relation`` (tables, indexes, sequences, unique constraints), ``type`` (enum
+            types, and tables, for PostgreSQL makes a type of each) or ``constraint``.
     """
 
-    space: str
     kind: str
     schema: str
     name: str
     owner: str
-    place: str
+    table: sa.Table
     identity: object
+    spaces: tuple[str, ...] = ("relation",)
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def keys(self) -> list[tuple[str, str, str]]:
         """What two claims that collide have in common."""
-        return self.space, self.schema.casefold(), fold(self.name)
+        schema = "" if self.schema == "public" else self.schema.lower()
+        return [(space, schema, fold(self.name)) for space in self.spaces]
 
 
 def fold(name: str) -> str:
@@ -60,20 +63,32 @@ def fold(name: str) -> str:
         >>> fold("Builds") == fold("builds"), fold("x" * 63 + "a") == fold("x" * 63 + "b")
         (True, True)
     """
-    if isinstance(name, conv):
-        return name.casefold()
-    return name.encode()[:KEPT_BYTES].decode(errors="ignore").casefold()
+    if isinstance(name, conv):  # SQLAlchemy shortens these by itself, with a digest
+        return name.lower()
+    return name.encode()[:KEPT_BYTES].decode(errors="ignore").lower()
 
 
 def find_conflicts(owners: Mapping[sa.Table, str], apps: Mapping[str, InstalledSubApp]) -> list[Fault]:
-    """The names that more than one sub-app claims, or one sub-app twice for different things."""
+    """The names that more than one sub-app claims, or one sub-app twice for different things.
+
+    Where two tables collide, what belongs to them is not held against them as well.
+    """
     first: dict[tuple[str, str, str], Claim] = {}
+    tables: set[frozenset[sa.Table]] = set()
     faults = []
-    for claim in sorted(_iter_claims(owners), key=lambda claim: (claim.owner != "core", claim.owner, claim.key)):
-        other = first.setdefault(claim.key, claim)
-        if other.identity != claim.identity:
-            faults.append(_conflict(other, claim, apps))
+    for claim in sorted(_iter_claims(owners), key=_rank):
+        others = [other for key in claim.keys if (other := first.setdefault(key, claim)).identity != claim.identity]
+        for other in others[:1]:
+            pair = frozenset((claim.table, other.table))
+            if pair not in tables:
+                faults.append(_conflict(other, claim, apps))
+            if claim.kind == other.kind == "table":
+                tables.add(pair)
     return faults
+
+
+def _rank(claim: Claim) -> tuple[object, ...]:
+    return claim.kind != "table", claim.owner != "core", claim.owner, claim.keys
 
 
 def explain_redefinition(
@@ -81,75 +96,112 @@ def explain_redefinition(
     owners: Mapping[sa.Table, str],
     apps: Mapping[str, InstalledSubApp],
     second: InstalledSubApp,
-) -> Problem | None:
-    """The problem behind SQLAlchemy's "already defined", in our words; None for any other error.
+    *,
+    failed: Collection[str],
+) -> Fault | None:
+    """The fault behind SQLAlchemy's "already defined", in our words; None for any other error.
 
     Args:
         error: What importing the models of ``second`` raised.
         owners: The owner of each table that was defined so far.
-        apps: The sub-apps, by name.
+        apps: All sub-apps, by name.
         second: The sub-app that came second.
+        failed: The names of those that cannot take part.
     """
     found = REDEFINED.search(str(error)) if isinstance(error, sa.exc.InvalidRequestError) else None
-    table = next((table for table in owners if found and table.key == found["key"]), None)
-    if error is None or table is None:
+    if error is None or found is None:
         return None
-    definition = find_definition(table)
-    where = f"{definition.place if definition else '?'} and {find_place(error)}"
-    first = owners[table]
-    if first == second.name:
-        return Problem(f"{second} defines table {table.key!r} twice", where, "define it once, and import it elsewhere")
-    return Problem(f"the table {table.key!r} has two owners: {apps[first]} and {second}", where, RENAME)
+    tables = [*owners, *(table for table, _ in iter_tables())]
+    table = next(table for table in tables if table.key == found["key"])
+    first = apps.get(owners.get(table, ""))
+    where = f"{find_place(table)} and {find_raised(error)}"
+    definition, module = find_definition(table), _importing(error.__traceback__)
+    again = definition is not None and definition.importing[:1] == (module,)
+    if first and again and first.name in failed:
+        what = f"{second} imports {module} of {first}, which failed before"
+        mend = f"mend {first.name!r}, whose own fault is reported as well"
+        return Fault((second.name,), PluginError(Problem(what, where, mend)), second.plugin, derived=True)
+    if first and first != second and not again:
+        return _two_owners(f"the table {table.key!r} has two owners: {first} and {second}", where, first, second)
+    what = f"{second} defines table {table.key!r}, which is defined already"
+    mend = "define it once, in a module that is imported under one name"
+    return Fault((second.name,), OwnershipError(Problem(what, where, mend)), second.plugin)
+
+
+def _importing(traceback: TracebackType | None) -> str:
+    """The innermost module whose body was being imported when an error was raised."""
+    module = ""
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_name == "<module>":
+            module = str(traceback.tb_frame.f_globals.get("__name__"))
+        traceback = traceback.tb_next
+    return module
+
+
+def _two_owners(what: str, where: str, first: InstalledSubApp, second: InstalledSubApp) -> Fault:
+    """Both are at fault, but for the built-in one: everybody knows its names."""
+    guilty = [app for app in (first, second) if not app.plugin.is_builtin]
+    mend = RENAME if len(guilty) > 1 else f"rename that of {guilty[0].name!r}, or use the one of 'core'"
+    return Fault(tuple(app.name for app in guilty), OwnershipError(Problem(what, where, mend)))
 
 
 def _conflict(first: Claim, second: Claim, apps: Mapping[str, InstalledSubApp]) -> Fault:
-    kinds = first.kind if first.kind == second.kind else f"{first.kind} / {second.kind}"
-    names = repr(first.name) if first.name == second.name else f"{first.name!r} / {second.name!r}, equal to a database,"
-    where = f"{first.place} and {second.place}"
-    if first.owner == second.owner:
-        what = f"{apps[first.owner]} defines the {kinds} {names} twice, for different things"
-        return Fault((first.owner,), PluginError(Problem(what, where, "rename one of them")))
-    what = f"the {kinds} {names} has two owners: {apps[first.owner]} and {apps[second.owner]}"
-    guilty = tuple(c.owner for c in (first, second) if apps[c.owner].plugin.distribution != OWN_DISTRIBUTION)
-    return Fault(guilty or (second.owner,), OwnershipError(Problem(what, where, RENAME)))
+    a, b = apps[first.owner], apps[second.owner]
+    where = f"{find_place(first.table)} and {find_place(second.table)}"
+    alike = (first.kind, first.name) == (second.kind, second.name)
+    if a == b:
+        what = f"{a} defines the {first.kind} {first.name!r} twice, for different things"
+        if not alike:
+            what = f"{a}: {_one_name(first, second, f'a {first.kind}', f'another {second.kind}')}"
+        return Fault((a.name,), PluginError(Problem(what, where, "rename one of them")), a.plugin)
+    what = f"the {first.kind} {first.name!r} has two owners: {a} and {b}"
+    if not alike:
+        what = _one_name(first, second, f"the {first.kind} of {a}", f"the {second.kind} of {b}")
+    return _two_owners(what, where, a, b)
+
+
+def _one_name(first: Claim, second: Claim, one: str, other: str) -> str:
+    if first.name == second.name:
+        return f"{one} and {other} have one name, {first.name!r}"
+    why = "regardless of case" if first.name.lower() == second.name.lower() else f"once cut to {KEPT_BYTES} bytes"
+    return f"{one} and {other} have one name {why}: {first.name!r} and {second.name!r}"
 
 
 def _iter_claims(owners: Mapping[sa.Table, str]) -> Iterator[Claim]:
     for table, owner in owners.items():
-        definition = find_definition(table)
-        place, schema = (definition.place if definition else "?"), table.schema or ""
-
-        yield Claim("relation", "table", schema, table.name, owner, place, table)
+        schema = table.schema or ""
+        yield Claim("table", schema, table.name, owner, table, table, ("relation", "type"))
         for index in table.indexes:
             if isinstance(index.name, str):
-                yield Claim("relation", "index", schema, index.name, owner, place, index)
-        yield from _iter_constraints(table, owner, place, schema)
-        yield from _iter_sequences(table, owner, place, schema)
-        yield from _iter_types(table, owner, place, schema)
+                yield Claim("index", schema, index.name, owner, table, index)
+        yield from _iter_constraints(table, owner, schema)
+        for column in table.columns:
+            yield from _iter_sequences(column, owner, table)
+            yield from _iter_types(column.type, owner, table)
 
 
-def _iter_constraints(table: sa.Table, owner: str, place: str, schema: str) -> Iterator[Claim]:
+def _iter_constraints(table: sa.Table, owner: str, schema: str) -> Iterator[Claim]:
     for constraint in table.constraints:
         if isinstance(constraint.name, str) and constraint.name:
             if isinstance(constraint, (sa.UniqueConstraint, sa.PrimaryKeyConstraint)):
-                yield Claim("relation", "constraint", schema, constraint.name, owner, place, constraint)
+                yield Claim("constraint", schema, constraint.name, owner, table, constraint)
             else:
                 # PostgreSQL keeps these by table, MySQL by schema: one sub-app may know what it does
-                yield Claim("constraint", "constraint", schema, constraint.name, owner, place, owner)
+                yield Claim("constraint", schema, constraint.name, owner, table, owner, ("constraint",))
 
 
-def _iter_sequences(table: sa.Table, owner: str, place: str, schema: str) -> Iterator[Claim]:
-    for column in table.columns:
-        if isinstance(column.default, sa.Sequence):
-            sequence = column.default
-            yield Claim("relation", "sequence", sequence.schema or schema, sequence.name, owner, place, ("seq", owner))
+def _iter_sequences(column: "sa.Column[object]", owner: str, table: sa.Table) -> Iterator[Claim]:
+    drawn = getattr(column.server_default, "arg", None)
+    for sequence in (column.default, drawn.sequence if isinstance(drawn, next_value) else None):
+        if isinstance(sequence, sa.Sequence):
+            yield Claim("sequence", sequence.schema or "", sequence.name, owner, table, ("sequence", owner))
 
 
-def _iter_types(table: sa.Table, owner: str, place: str, schema: str) -> Iterator[Claim]:
-    for column in table.columns:
-        kind = column.type
-        if isinstance(kind, sa.ARRAY):
-            kind = kind.item_type
-        if isinstance(kind, sa.Enum) and kind.name and kind.native_enum:
-            identity: object = kind.enum_class or (owner, tuple(kind.enums))
-            yield Claim("type", "enum type", kind.schema or schema, kind.name, owner, place, identity)
+def _iter_types(kind: "sa.types.TypeEngine[object]", owner: str, table: sa.Table) -> Iterator[Claim]:
+    if isinstance(kind, sa.TypeDecorator):
+        kind = kind.impl_instance
+    if isinstance(kind, sa.ARRAY):
+        kind = kind.item_type
+    if isinstance(kind, sa.Enum) and kind.name and kind.native_enum:
+        identity: object = kind.enum_class or (owner, tuple(kind.enums))
+        yield Claim("enum type", kind.schema or "", kind.name, owner, table, identity, ("type",))

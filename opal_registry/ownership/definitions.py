@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
+from sqlalchemy import orm as sa_orm
 from sqlalchemy.sql.base import SchemaVisitable
 
 
@@ -20,19 +21,24 @@ class Definition:
     """The code that defined a table or a part of one.
 
     Args:
-        importing: The module whose body was being imported, the innermost one; None if none was.
-        frames: The modules of the frames on the stack, innermost first; only where ``importing`` is None.
+        importing: The modules whose bodies were being imported, the innermost first; empty if none was.
+        frames: The modules of the frames on the stack, innermost first; only where nothing was being imported.
         place: File and line.
     """
 
-    importing: str | None
+    importing: tuple[str, ...]
     frames: tuple[str, ...]
     place: str
 
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules that may say whose it is, the most telling first."""
-        return (self.importing,) if self.importing else self.frames
+        return self.importing[:1] or self.frames
+
+    @property
+    def importers(self) -> tuple[str, ...]:
+        """The modules that had the defining one imported, the nearest first."""
+        return self.importing[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Addition:
 
 _tables: WeakKeyDictionary[sa.Table, Definition] = WeakKeyDictionary()
 _additions: WeakKeyDictionary[sa.Table, list[Addition]] = WeakKeyDictionary()
+_mappers: WeakSet[sa_orm.Mapper[object]] = WeakSet()
 """Facts about objects that live as long as the process does, kept beside them: ``Table.info`` would be rendered into
 migrations."""
 
@@ -53,6 +60,12 @@ migrations."""
 def find_definition(table: sa.Table) -> Definition | None:
     """Where a table was defined; None if that was before this module was imported."""
     return _tables.get(table)
+
+
+def find_place(table: sa.Table) -> str:
+    """File and line of a table's definition; ``?`` if they are not known."""
+    definition = find_definition(table)
+    return definition.place if definition else "?"
 
 
 def get_additions(table: sa.Table) -> list[Addition]:
@@ -65,15 +78,19 @@ def iter_tables() -> Iterator[tuple[sa.Table, Definition]]:
     yield from list(_tables.items())
 
 
+def get_mappers(base: type[sa_orm.DeclarativeBase]) -> list[sa_orm.Mapper[object]]:
+    """The complete mappers of a base, by name: ``registry.mappers`` fails where a class statement has failed."""
+    found = [mapper for mapper in _mappers if mapper.registry is base.registry]
+    return sorted(found, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
+
+
 def capture_definition() -> Definition:
     """The definition that is happening now, read from the call stack."""
     frames = list(_iter_frames(sys._getframe(1)))
-    for frame in frames:
-        name = _module(frame)
-        if frame.f_code.co_name == "<module>" and name != "__main__":
-            return Definition(name, (), _place(frame))
-    modules = tuple(dict.fromkeys(_module(frame) for frame in frames))
-    return Definition(None, modules, _place(frames[0]) if frames else "?")
+    bodies = [frame for frame in frames if frame.f_code.co_name == "<module>" and _module(frame) != "__main__"]
+    modules = tuple(dict.fromkeys(_module(frame) for frame in bodies or frames))
+    place = _place((bodies or frames)[0]) if frames else "?"
+    return Definition(modules, (), place) if bodies else Definition((), modules, place)
 
 
 def _iter_frames(frame: FrameType | None) -> Iterator[FrameType]:
@@ -101,6 +118,16 @@ def _note_table(table: sa.Table, _metadata: SchemaVisitable) -> None:
 @sa.event.listens_for(sa.Index, "after_parent_attach")
 def _note_addition(item: SchemaVisitable, parent: SchemaVisitable) -> None:
     if isinstance(parent, sa.Table) and parent in _tables:
-        name = str(getattr(item, "name", None) or "without a name")
-        kind = "index" if isinstance(item, sa.Index) else type(item).__name__.removesuffix("Constraint").lower()
-        _additions.setdefault(parent, []).append(Addition(kind, name, capture_definition()))
+        addition = Addition(_kind(item), str(getattr(item, "name", None) or ""), capture_definition())
+        _additions.setdefault(parent, []).append(addition)
+
+
+@sa.event.listens_for(sa_orm.Mapper, "after_mapper_constructed")
+def _note_mapper(mapper: sa_orm.Mapper[object], _cls: type) -> None:
+    _mappers.add(mapper)
+
+
+def _kind(item: SchemaVisitable) -> str:
+    """What a part of a table is called: the name that SQLAlchemy visits it by, in words."""
+    words = {"foreign_key_constraint": "foreign key", "column_or_constraint": "constraint"}
+    return words.get(item.__visit_name__, item.__visit_name__.replace("_", " "))

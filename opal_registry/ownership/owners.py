@@ -7,18 +7,22 @@ belongs to whoever declares it, and a table without an owner is an error: nobody
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from opal_registry.discovery import Fault, InstalledSubApp
 from opal_registry.errors import OwnershipError, PluginError, Problem
-from opal_registry.ownership.definitions import Addition, Definition, find_definition, get_additions, iter_tables
+from opal_registry.ownership.definitions import Definition, find_definition, find_place, get_additions, iter_tables
 
 INFO_KEY = "opal_sub_app"
+OWN_PACKAGE = "opal_registry"
 RESERVED = re.compile(r"opal_(sub_apps|steps|events|revisions|revision_.*)\Z", re.IGNORECASE)
 """The registry's own tables."""
+
+MOST_NAMED = 5
+"""So many tables are named in one sentence; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,6 @@ class Ownership:
 
     owners: Mapping[sa.Table, str]
     faults: Sequence[Fault]
-
-    def tables_of(self, name: str) -> list[sa.Table]:
-        """The tables of one sub-app, by name."""
-        found = [table for table, owner in self.owners.items() if owner == name]
-        return sorted(found, key=lambda table: table.key)
 
 
 def assign_owners(
@@ -54,35 +53,60 @@ def assign_owners(
         adopted: Foreign ``MetaData``, each with the name of the sub-app that declares it.
         ignore_strangers: Pass over tables of nobody, as a process that loads only some of the sub-apps must.
     """
-    claims = _claims(apps)
-    names = {app.name: app for app in apps}
+    declared = Declared(apps)
     owners: dict[sa.Table, str] = {}
     faults: list[Fault] = []
     for table in shared.tables.values():
-        candidates = _candidates(table, claims)
-        if len(candidates) == 1 and candidates[0] in names:
+        candidates = _candidates(table, declared)
+        if len(candidates) == 1 and candidates[0] in declared.apps:
             owners[table] = candidates[0]
         elif candidates or not ignore_strangers:
-            faults.append(_undecided(table, candidates, names))
+            faults.append(_undecided(table, candidates, declared))
     for metadata, name in (adopted or {}).items():
         owners |= dict.fromkeys(metadata.tables.values(), name)
     faults += _foreign_bases(apps, [shared, *(adopted or {})])
-    faults += [fault for table, owner in owners.items() for fault in _trespasses(table, names[owner], claims, names)]
-    faults += [fault for table, owner in owners.items() if (fault := _misnamed(table, names[owner]))]
+    for table, name in owners.items():
+        faults += [*_trespasses(table, declared.apps[name], declared), *_misnamed(table, declared.apps[name])]
     return Ownership(owners, faults)
 
 
-def _claims(apps: Iterable[InstalledSubApp]) -> dict[str, set[str]]:
-    """Each declared module and the packages around it, with the sub-apps that declare it."""
-    claims: dict[str, set[str]] = {}
-    for app in apps:
-        for module in app.sub_app.models:
+class Declared:
+    """Which sub-app declares which package.
+
+    Args:
+        apps: The sub-apps.
+
+    Attributes:
+        apps: The same, by name.
+    """
+
+    def __init__(self, apps: Iterable[InstalledSubApp]) -> None:
+        self.apps = {app.name: app for app in apps}
+        self._packages: dict[str, set[str]] = {}
+        self._around: dict[str, set[str]] = {}
+        for app in self.apps.values():
+            for module in app.sub_app.models:
+                self._packages.setdefault(module, set()).add(app.name)
+                for package in _iter_around(module):
+                    self._around.setdefault(package, set()).add(app.name)
+
+    def who(self, modules: Iterable[str]) -> list[str]:
+        """The sub-apps that the first module which anybody declares belongs to; more than one if they share it."""
+        for module in modules:
             parts = module.split(".")
-            for length in range(1, len(parts) + 1):
+            for length in range(len(parts), 0, -1):
                 package = ".".join(parts[:length])
-                if length == len(parts) or not _is_namespace(package):
-                    claims.setdefault(package, set()).add(app.name)
-    return claims
+                if found := self._packages.get(package) or self._around.get(package):
+                    return sorted(found)
+        return []
+
+
+def _iter_around(module: str) -> Iterator[str]:
+    """The packages around a declared module that are the sub-app's own."""
+    parts = module.split(".")
+    if parts[0] != OWN_PACKAGE:
+        packages = (".".join(parts[:length]) for length in range(1, len(parts)))
+        yield from (package for package in packages if not _is_namespace(package))
 
 
 def _is_namespace(package: str) -> bool:
@@ -90,87 +114,93 @@ def _is_namespace(package: str) -> bool:
     return getattr(sys.modules.get(package), "__file__", None) is None
 
 
-def _candidates(table: sa.Table, claims: Mapping[str, set[str]]) -> list[str]:
+def _candidates(table: sa.Table, declared: Declared) -> list[str]:
     if INFO_KEY in table.info:
         return [str(table.info[INFO_KEY])]
     definition = find_definition(table)
-    return _who(definition, claims) if definition else []
+    return declared.who(definition.modules) if definition else []
 
 
-def _who(definition: Definition, claims: Mapping[str, set[str]]) -> list[str]:
-    for module in definition.modules:
-        parts = module.split(".")
-        for length in range(len(parts), 0, -1):
-            if found := claims.get(".".join(parts[:length])):
-                return sorted(found)
-    return []
-
-
-def _undecided(table: sa.Table, candidates: Sequence[str], names: Mapping[str, InstalledSubApp]) -> Fault:
-    definition = find_definition(table)
-    where = definition.place if definition else ""
+def _undecided(table: sa.Table, candidates: Sequence[str], declared: Declared) -> Fault:
+    definition = find_definition(table) or Definition((), (), "")
     mend = f'declare its module in SubApp(models=...), or set info={{"{INFO_KEY}": "<name>"}} on the table'
+    guilty: Sequence[str] = candidates
     if INFO_KEY in table.info:
         what = f"table {table.fullname!r} names the sub-app {candidates[0]!r} as its owner, which is not loaded here"
-        return Fault((), OwnershipError(Problem(what, where, mend)))
-    if candidates:
-        who = " and ".join(str(names[name]) for name in candidates)
+        guilty = declared.who(definition.modules)
+    elif candidates:
+        who = " and ".join(str(declared.apps[name]) for name in candidates)
         what = f"table {table.fullname!r} lies in a package that {who} declare both"
-        return Fault(tuple(candidates), OwnershipError(Problem(what, where, mend)))
-    module = definition.modules[0] if definition and definition.modules else "?"
-    what = f"table {table.fullname!r} belongs to no sub-app: no loaded one declares the module {module!r}"
-    return Fault((), OwnershipError(Problem(what, where, mend)))
+    else:
+        guilty = declared.who(definition.importers)
+        module = definition.modules[0] if definition.modules else "?"
+        what = f"table {table.fullname!r} belongs to no sub-app: no loaded one declares the module {module!r}"
+        what += f", which {declared.apps[guilty[0]]} imports" if guilty else ""
+    return Fault(tuple(guilty), OwnershipError(Problem(what, definition.place, mend)))
 
 
 def _foreign_bases(apps: Sequence[InstalledSubApp], known: Sequence[sa.MetaData]) -> list[Fault]:
     """Tables that a sub-app's models module defined on a ``MetaData`` that nobody collects."""
-    faults = []
-    strangers = [(table, found) for table, found in iter_tables() if table.metadata not in known]
-    for app in apps:
-        models = tuple(app.sub_app.models)
-        for table, found in strangers:
-            if found.importing and _is_inside(found.importing, models) and table.key in table.metadata.tables:
-                what = f"{app}: table {table.fullname!r} is on a Base or MetaData of its own, so nobody creates it"
-                mend = (
-                    "inherit from opal_registry.database.Base, or adopt the other one: "
-                    f'SubApp(metadata=("{found.importing}:Base",))'
-                )
-                faults.append(Fault((app.name,), PluginError(Problem(what, found.place, mend)), app.plugin))
-    return faults
+    strays: dict[tuple[InstalledSubApp, sa.MetaData], list[sa.Table]] = {}
+    for table, definition in iter_tables():
+        if table.metadata not in known and table.metadata.tables.get(table.key) is table:
+            for app in apps:
+                if any(_is_inside(module, app.sub_app.models) for module in definition.importing[:1]):
+                    strays.setdefault((app, table.metadata), []).append(table)
+    return [_foreign_base(app, metadata, tables) for (app, metadata), tables in strays.items()]
+
+
+def _foreign_base(app: InstalledSubApp, metadata: sa.MetaData, tables: Sequence[sa.Table]) -> Fault:
+    names = sorted(repr(table.fullname) for table in tables)
+    subject, them = (f"table {names[0]} is", "it") if len(names) == 1 else (f"tables {_listed(names)} are", "them")
+    what = f"{app}: {subject} on a Base or MetaData that the registry does not know, so nobody would create {them}"
+    mend = "inherit from opal_registry.database.Base"
+    definition = find_definition(tables[0])
+    for module in definition.importing[:1] if definition else ():
+        if name := _find_name(metadata, module):
+            mend += f', or adopt that one: SubApp(metadata=("{module}:{name}",))'
+    return Fault((app.name,), PluginError(Problem(what, find_place(tables[0]), mend)), app.plugin)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def _find_name(metadata: sa.MetaData, module: str) -> str:
+    """What a ``MetaData``, or the declarative base that holds it, is called in a module; empty if nothing is."""
+    for name, value in list(vars(sys.modules.get(module, object)).items()):
+        if isinstance(value, type):
+            value = value.__dict__.get("metadata")
+        if value is metadata:
+            return name
+    return ""
 
 
 def _is_inside(module: str, packages: Iterable[str]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def _trespasses(
-    table: sa.Table, owner: InstalledSubApp, claims: Mapping[str, set[str]], names: Mapping[str, InstalledSubApp]
-) -> list[Fault]:
+def _trespasses(table: sa.Table, owner: InstalledSubApp, declared: Declared) -> Iterator[Fault]:
     """What other sub-apps added to a table after it was complete."""
-    faults = []
+    added: dict[tuple[str, str], list[str]] = {}
     for addition in get_additions(table):
-        others = [name for name in _who(addition.definition, claims) if name != owner.name]
-        if others and owner.name not in _who(addition.definition, claims):
-            faults.append(_trespass(table, owner, addition, names[others[0]]))
-    return faults
+        who = declared.who(addition.definition.modules)
+        if who and owner.name not in who:
+            parts = added.setdefault((who[0], addition.definition.place), [])
+            parts.append(f"the {addition.kind} {addition.name!r}" if addition.name else f"a {addition.kind}")
+    for (name, place), parts in added.items():
+        what = f"{declared.apps[name]} adds {', '.join(parts)} to table {table.fullname!r} of {owner}"
+        mend = "put it into a table of its own that refers to the other, or into the release of the owner"
+        problem = Problem(what, f"{place}; the table: {find_place(table)}", mend)
+        yield Fault((name,), OwnershipError(problem), declared.apps[name].plugin)
 
 
-def _trespass(table: sa.Table, owner: InstalledSubApp, addition: Addition, other: InstalledSubApp) -> Fault:
-    definition = find_definition(table)
-    what = f"{other} adds the {addition.kind} {addition.name!r} to table {table.fullname!r} of {owner}"
-    where = f"{addition.definition.place}; the table: {definition.place if definition else '?'}"
-    mend = "put it into a table of its own that refers to the other, or into the release of the owner"
-    return Fault((other.name,), OwnershipError(Problem(what, where, mend)), other.plugin)
-
-
-def _misnamed(table: sa.Table, app: InstalledSubApp) -> Fault | None:
-    definition = find_definition(table)
-    where = definition.place if definition else str(app.plugin)
-    prefix = app.sub_app.table_prefix
+def _misnamed(table: sa.Table, app: InstalledSubApp) -> Iterator[Fault]:
+    prefix, where = app.sub_app.table_prefix, find_place(table)
     if RESERVED.match(table.name) and table.schema is None:
         what = f"{app}: the name of table {table.fullname!r} is kept for the registry's own tables"
-        return Fault((app.name,), OwnershipError(Problem(what, where, "rename the table")), app.plugin)
+        yield Fault((app.name,), OwnershipError(Problem(what, where, "rename the table")), app.plugin)
     if prefix and not table.name.startswith(prefix):
         what = f"{app}: table {table.fullname!r} does not start with the declared table_prefix {prefix!r}"
-        return Fault((app.name,), PluginError(Problem(what, where, f"call it {prefix + table.name!r}")), app.plugin)
-    return None
+        yield Fault((app.name,), PluginError(Problem(what, where, f"call it {prefix + table.name!r}")), app.plugin)

@@ -1,15 +1,20 @@
 """Creating tables, or showing the exact statements that would."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+from copy import copy
 from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.mock import MockConnection
-from sqlalchemy.schema import CheckFirst, CreateSchema
+from sqlalchemy.schema import CheckFirst, CreateIndex, CreateSchema, CreateTable
 
 NEW_ONLY = CheckFirst.TYPES | CheckFirst.SEQUENCES
 """Tables were looked for already; types and sequences may be shared by several of them."""
+
+EXISTS_ALREADY = {"42P04", "23505"}
+"""What PostgreSQL says if another process made the database in the same moment."""
 
 
 def create_tables(connection: sa.Connection, tables: Sequence[sa.Table]) -> None:
@@ -19,34 +24,96 @@ def create_tables(connection: sa.Connection, tables: Sequence[sa.Table]) -> None
         connection: Where, inside a transaction.
         tables: Of one sub-app; what they refer to outside exists already.
     """
-    for schema in sorted({table.schema for table in tables if table.schema}):
-        if schema not in sa.inspect(connection).get_schema_names():
-            connection.execute(CreateSchema(schema))
+    for schema in _schemas(tables) - set(sa.inspect(connection).get_schema_names()):
+        connection.execute(CreateSchema(schema))
     for metadata, group in _by_metadata(tables):
         metadata.create_all(connection, tables=group, checkfirst=NEW_ONLY)
 
 
-def render_ddl(tables: Sequence[sa.Table], dialect: sa.Dialect, *, existing: Iterable[str] = ()) -> list[str]:
-    """The statements that :func:`create_tables` would send, in its order.
+def render_ddl(tables: Sequence[sa.Table], dialect: sa.Dialect, *, existing: Collection[str] = ()) -> list[str]:
+    """The statements that :func:`create_tables` would send, in its order, fit for a script.
 
     Args:
         tables: Of one sub-app.
         dialect: The target database's dialect.
-        existing: Names of types, sequences and schemas that are there already.
+        existing: Types, sequences and schemas that are there already, as :meth:`Live.type_names` says them.
     """
-    there = set(existing)
-    schemas = sorted({table.schema for table in tables if table.schema} - there)
-    statements = [str(CreateSchema(schema).compile(dialect=dialect)) for schema in schemas]
+    plain = _without_placeholders(dialect)
+    statements = [_text(CreateSchema(schema), plain) for schema in sorted(_schemas(tables) - set(existing))]
 
-    def collect(element: Any, *_: Any, **__: Any) -> None:
-        name = getattr(getattr(element, "element", None), "name", None)
-        if isinstance(element, (sa.Table, sa.schema.CreateTable, sa.schema.CreateIndex)) or name not in there:
-            statements.append(str(element.compile(dialect=dialect)).strip())
+    def collect(element: Any, parameters: Any = None, *_: Any) -> None:
+        if _shared_name(element) not in existing:
+            statements.append(_text(element.values(parameters) if parameters else element, plain))
 
-    engine = MockConnection(dialect, collect)
+    engine = MockConnection(plain, collect)
     for metadata, group in _by_metadata(tables):
         metadata.create_all(engine, tables=group, checkfirst=False)
     return statements
+
+
+def describe_tables(tables: Sequence[sa.Table], dialect: sa.Dialect) -> list[str]:
+    """What the tables are made of, as texts that change when they do; independent of everything else in the suite."""
+    plain = _without_placeholders(dialect)
+    texts = []
+    for table in tables:
+        statements: list[CreateTable | CreateIndex] = [CreateTable(table), *map(CreateIndex, table.indexes)]
+        texts += sorted(_text_or_source(statement, plain) for statement in statements)
+        texts += [f"{column.name}: {column.type!r}" for column in table.columns if isinstance(column.type, sa.Enum)]
+    return texts
+
+
+def create_database(engine: sa.Engine, servers: Sequence[sa.Engine], *, dry_run: bool = False) -> bool:
+    """Make an engine's database where it is missing; SQLite makes its own.
+
+    Args:
+        engine: The database; its user must be allowed to make one.
+        servers: Other databases of the same server, to be tried in this order.
+        dry_run: Only find out.
+
+    Returns:
+        Whether it was missing until now.
+    """
+    if engine.dialect.name == "sqlite" or not engine.url.database:
+        return False
+    try:
+        with engine.connect():
+            return False
+    except sa.exc.DBAPIError:
+        connection = _connect_to_any(servers)
+        if connection is None:
+            raise
+    try:
+        with connection:
+            return _create_database(connection, engine.url.database, dry_run=dry_run)
+    finally:
+        connection.engine.dispose()
+
+
+def _connect_to_any(servers: Sequence[sa.Engine]) -> sa.Connection | None:
+    for server in servers:
+        with contextlib.suppress(sa.exc.DBAPIError):
+            return server.connect().execution_options(isolation_level="AUTOCOMMIT")
+    return None
+
+
+def _create_database(connection: sa.Connection, name: str, *, dry_run: bool) -> bool:
+    postgresql = connection.dialect.name == "postgresql"
+    catalog = "SELECT datname FROM pg_database" if postgresql else "SHOW DATABASES"
+    if name in connection.exec_driver_sql(catalog).scalars():
+        return False
+    quoted = connection.dialect.identifier_preparer.quote_identifier(name)
+    encoding = "ENCODING 'UTF8' TEMPLATE template0" if postgresql else "CHARACTER SET utf8mb4"
+    try:
+        if not dry_run:
+            connection.exec_driver_sql(f"CREATE DATABASE {quoted} {encoding}")
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in EXISTS_ALREADY:
+            raise
+    return True
+
+
+def _schemas(tables: Sequence[sa.Table]) -> set[str]:
+    return {table.schema for table in tables if table.schema}
 
 
 def _by_metadata(tables: Sequence[sa.Table]) -> Iterator[tuple[sa.MetaData, list[sa.Table]]]:
@@ -55,33 +122,30 @@ def _by_metadata(tables: Sequence[sa.Table]) -> Iterator[tuple[sa.MetaData, list
         yield found[0].metadata, found
 
 
-def create_database(url: sa.URL) -> bool:
-    """Make the database of a URL where it is missing; SQLite makes its own.
-
-    Args:
-        url: The database; its user must be allowed to make one.
-
-    Returns:
-        Whether it was made just now.
-    """
-    backend, name = url.get_backend_name(), url.database
-    if backend == "sqlite" or not name:
-        return False
-    server = sa.create_engine(
-        url.set(database="postgres" if backend == "postgresql" else None),
-        poolclass=sa.NullPool,
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-    )
-    with server.connect() as connection:
-        if name in _database_names(connection):
-            return False
-        quoted = connection.dialect.identifier_preparer.quote_identifier(name)
-        encoding = "ENCODING 'UTF8' TEMPLATE template0" if backend == "postgresql" else "CHARACTER SET utf8mb4"
-        connection.exec_driver_sql(f"CREATE DATABASE {quoted} {encoding}")
-    return True
+def _shared_name(element: Any) -> str | None:
+    """The name of a type or sequence that is about to be made; None for anything else."""
+    item = getattr(element, "element", None)
+    if isinstance(item, (sa.types.TypeEngine, sa.Sequence)):
+        name, schema = getattr(item, "name", None), getattr(item, "schema", None)
+        return f"{schema}.{name}" if schema else name
+    return None
 
 
-def _database_names(connection: sa.Connection) -> set[str]:
-    catalog = "SELECT datname FROM pg_database" if connection.dialect.name == "postgresql" else "SHOW DATABASES"
-    return set(connection.exec_driver_sql(catalog).scalars())
+def _without_placeholders(dialect: sa.Dialect) -> sa.Dialect:
+    """The same dialect for text that no driver sees: psycopg's own doubles each % sign."""
+    plain = copy(dialect)
+    vars(plain).pop("_type_memos", None)  # how types quote for the other one
+    vars(plain).update(vars(type(dialect)(paramstyle="named")))  # type: ignore[call-arg]
+    return plain
+
+
+def _text_or_source(statement: CreateTable | CreateIndex, dialect: sa.Dialect) -> str:
+    try:
+        return _text(statement, dialect)
+    except sa.exc.CompileError:  # somebody made the table, though this database could not
+        return repr(statement.element)
+
+
+def _text(element: Any, dialect: sa.Dialect) -> str:
+    options = {} if isinstance(element, sa.schema.ExecutableDDLElement) else {"literal_binds": True}
+    return str(element.compile(dialect=dialect, compile_kwargs=options)).strip()

@@ -1,11 +1,18 @@
 """What is in the database: which tables there are, and how an existing one differs from its model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.engine.reflection import ObjectKind
+from sqlalchemy.schema import CreateColumn
+
+from opal_registry.schema.column_types import TypeComparison, type_text
 
 FOLDS_CASE = {"sqlite", "mysql", "mariadb"}
 """Databases that take ``Users`` and ``users`` for the same table."""
@@ -14,6 +21,8 @@ EARLIER_SHAPES = {
     frozenset({"id", "username", "hashed_password", "first_name", "last_name"}): "it is the table of the original suite"
 }
 """Tables that are known to be older than their history, by their columns."""
+
+MIGRATE = "migrate the column, or correct the model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +48,38 @@ class Difference:
 
 
 class Live:
-    """The names in a database, read once, and differences on request.
+    """What a database holds of some tables, read in few queries however many they are.
 
     Args:
         connection: The database; only read.
-        schemas: Which schemas to read; None is the default one.
+        tables: The tables of interest.
     """
 
-    def __init__(self, connection: sa.Connection, schemas: Iterable[str | None] = (None,)) -> None:
-        self._connection = connection
+    def __init__(self, connection: sa.Connection, tables: Collection[sa.Table]) -> None:
+        self._connection, self._tables = connection, tables
         self._inspector = sa.inspect(connection)
+        self._comparison = TypeComparison(connection)
+        self._postgresql = connection.dialect.name == "postgresql"
         self._folds = connection.dialect.name in FOLDS_CASE
-        there = set(self._inspector.get_schema_names()) if any(schemas) else set()
-        self._names = {schema: self._read(schema) for schema in {None, *schemas} if schema is None or schema in there}
-        self.schemas = there
+        wanted = {table.schema for table in tables}
+        self._known_schemas = set(self._inspector.get_schema_names()) if wanted - {None} else set()
+        self._schemas = sorted(wanted & self._known_schemas | {None}, key=str)
+        self._kinds = {(schema, self._fold(name)): (name, kind) for schema, name, kind in self._iter_names()}
 
     def has(self, table: sa.Table) -> bool:
-        """Whether there is a table (or a view) of that name."""
-        return self._fold(table.name) in self._names.get(table.schema, {})
+        """Whether there is a table, or a view, of that name."""
+        return self._key(table) in self._kinds
 
-    def is_view(self, table: sa.Table) -> bool:
-        """Whether what is there is a view."""
-        return self._names[table.schema][self._fold(table.name)] == "view"
-
-    def type_names(self) -> set[str]:
-        """The enum types and sequences that are there already, and the schemas."""
-        names = set(self.schemas)
-        if self._connection.dialect.name == "postgresql":
-            names |= {enum["name"] for enum in self._enums()}
-        if self._connection.dialect.supports_sequences:
-            names |= set(self._inspector.get_sequence_names())
-        return names
+    def type_names(self) -> frozenset[str]:
+        """The types, sequences and schemas that are there; with their schema where it is not the default one."""
+        names = set(self._known_schemas)
+        for schema in self._schemas:
+            prefix = f"{schema}." if schema else ""
+            if self._connection.dialect.supports_sequences:
+                names |= {prefix + name for name in self._inspector.get_sequence_names(schema=schema)}
+            if self._postgresql:
+                names |= {prefix + found["name"] for found in self._types(schema)}
+        return frozenset(names)
 
     def differences(self, tables: Sequence[sa.Table]) -> list[Difference]:
         """How the tables that exist differ from their models.
@@ -77,74 +87,116 @@ class Live:
         Args:
             tables: Tables for which :meth:`has` is true.
         """
-        found: list[Difference] = []
-        for table in tables:
-            if self.is_view(table):
-                found.append(Difference(table.fullname, "", "there is a view of that name", "drop or rename the view"))
-            else:
-                found += self._compare(table)
-        return found
+        return [difference for table in tables for difference in self._compare(table)]
 
-    def _read(self, schema: str | None) -> dict[str, str]:
-        names = dict.fromkeys((self._fold(name) for name in self._inspector.get_view_names(schema=schema)), "view")
-        return names | dict.fromkeys(
-            (self._fold(name) for name in self._inspector.get_table_names(schema=schema)), "table"
-        )
+    def _iter_names(self) -> Iterator[tuple[str | None, str, str]]:
+        inspector: Any = self._inspector
+        readers = {"view": inspector.get_view_names, "table": inspector.get_table_names}
+        if self._postgresql:
+            readers["materialized view"] = inspector.get_materialized_view_names
+            readers["foreign table"] = inspector.get_foreign_table_names
+        for kind, read in readers.items():
+            for schema in self._schemas:
+                yield from ((schema, name, kind) for name in read(schema=schema))
+
+    def _types(self, schema: str | None) -> list[Mapping[str, Any]]:
+        inspector: Any = self._inspector  # PostgreSQL's has more than the others
+        return [*inspector.get_enums(schema=schema), *inspector.get_domains(schema=schema)]
 
     def _fold(self, name: str) -> str:
         return name.casefold() if self._folds else name
 
-    def _enums(self) -> Any:
-        return self._inspector.get_enums()  # type: ignore[attr-defined]  # the PostgreSQL inspector has it
+    def _key(self, table: sa.Table) -> tuple[str | None, str]:
+        return table.schema, self._fold(table.name)
 
-    def _compare(self, table: sa.Table) -> list[Difference]:
-        columns = {self._fold(c["name"]): c for c in self._inspector.get_columns(table.name, schema=table.schema)}
+    @cached_property
+    def _columns(self) -> dict[tuple[str | None, str], list[ReflectedColumn]]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", sa.exc.SAWarning)  # a type that SQLAlchemy does not know
+            return self._read("get_multi_columns")
+
+    @cached_property
+    def _primary_keys(self) -> dict[tuple[str | None, str], Any]:
+        return self._read("get_multi_pk_constraint")
+
+    def _read(self, method: str) -> dict[tuple[str | None, str], Any]:
+        """What the inspector says about all tables of interest that are there: one question for each schema."""
+        found: dict[tuple[str | None, str], Any] = {}
+        for schema in self._schemas:
+            names = [self._kinds[self._key(t)][0] for t in self._tables if t.schema == schema and self.has(t)]
+            if names:
+                ask = getattr(self._inspector, method)
+                answers = ask(schema=schema, filter_names=names, kind=ObjectKind.ANY)
+                found |= {(schema, self._fold(name)): answer for (_, name), answer in answers.items()}
+        return found
+
+    def _compare(self, table: sa.Table) -> Iterator[Difference]:
+        kind = self._kinds[self._key(table)][1]
+        if "view" in kind:
+            yield Difference(table.fullname, "", f"there is a {kind} of that name", f"drop or rename the {kind}")
+            return
+        columns = {self._fold(column["name"]): column for column in self._columns[self._key(table)]}
         wanted = {self._fold(column.name): column for column in table.columns}
         origin = EARLIER_SHAPES.get(frozenset(columns), "") if table.name == "users" else ""
-        found = [self._missing(table, column, origin) for name, column in wanted.items() if name not in columns]
-        found += [_extra(table, column) for name, column in columns.items() if name not in wanted]
-        for name in sorted(wanted.keys() & columns.keys()):
-            found += self._compare_column(table, wanted[name], columns[name])
-        return found + self._compare_key(table)
+        for name, column in wanted.items():
+            if name in columns:
+                yield from self._compare_column(table, column, columns[name])
+            else:
+                yield self._missing(table, column, origin)
+        yield from (_extra(table, column) for name, column in columns.items() if name not in wanted)
+        yield from self._compare_key(table)
 
     def _missing(self, table: sa.Table, column: sa.Column[Any], origin: str) -> Difference:
-        kind = column.type.compile(dialect=self._connection.dialect)
-        note = f" ({origin})" if origin else ""
-        mend = f"add it: ALTER TABLE {table.fullname} ADD COLUMN {column.name} {kind}; or migrate the table"
-        return Difference(
-            table.fullname, column.name, f"the model has this column ({kind}), the table lacks it{note}", mend
-        )
+        kind = type_text(column.type, self._connection.dialect)
+        what = f"the model has this column ({kind}), the table lacks it{f' ({origin})' if origin else ''}"
+        return Difference(table.fullname, column.name, what, f"add it: {self._how_to_add(table, column, kind)}")
 
-    def _compare_column(self, table: sa.Table, column: sa.Column[Any], there: ReflectedColumn) -> list[Difference]:
-        from alembic.migration import MigrationContext  # heavy, and only needed where tables exist already
-
-        found = []
+    def _how_to_add(self, table: sa.Table, column: sa.Column[Any], kind: str) -> str:
         dialect = self._connection.dialect
-        impl = MigrationContext.configure(self._connection).impl
-        if impl.compare_type(sa.Column(column.name, there["type"]), column):
-            is_, should = there["type"].compile(dialect=dialect), column.type.compile(dialect=dialect)
+        names = dialect.identifier_preparer
+        add = f"ALTER TABLE {names.format_table(table)} ADD COLUMN "
+        if column.nullable or column.server_default is not None:
+            with contextlib.suppress(sa.exc.CompileError):  # a type that the database does not have
+                return f"{add}{CreateColumn(column).compile(dialect=dialect)}"
+        return f"{add}{names.format_column(column)} {kind}, give every row a value, then forbid NULL"
+
+    def _compare_column(self, table: sa.Table, column: sa.Column[Any], there: ReflectedColumn) -> Iterator[Difference]:
+        if not self._comparison.is_same(column, there):
+            dialect = self._connection.dialect
+            is_, should = type_text(there["type"], dialect), type_text(column.type, dialect)
             what = f"the type is {is_}, the model says {should}"
-            found.append(Difference(table.fullname, column.name, what, "migrate the column, or correct the model"))
+            yield Difference(table.fullname, column.name, what, MIGRATE)
+        elif lacking := _lacking_labels(column.type, there["type"]):
+            what = f"the type {there['type'].name} lacks the value {lacking}"  # type: ignore[attr-defined]
+            yield Difference(
+                table.fullname, column.name, what, "add it: ALTER TYPE ... ADD VALUE, or migrate the column"
+            )
         if there["nullable"] != column.nullable and not column.primary_key:
             states = {True: "may be NULL", False: "may not be NULL"}
             what = f"the column {states[there['nullable']]}, the model says it {states[bool(column.nullable)]}"
-            found.append(Difference(table.fullname, column.name, what, "migrate the column, or correct the model"))
-        return found
+            yield Difference(table.fullname, column.name, what, MIGRATE)
 
-    def _compare_key(self, table: sa.Table) -> list[Difference]:
-        there = self._inspector.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]
+    def _compare_key(self, table: sa.Table) -> Iterator[Difference]:
+        there = self._primary_keys[self._key(table)]["constrained_columns"]
         wanted = [column.name for column in table.primary_key.columns]
-        if {self._fold(name) for name in there} == {self._fold(name) for name in wanted}:
-            return []
-        what = f"the primary key is ({', '.join(there)}), the model says ({', '.join(wanted)})"
-        return [Difference(table.fullname, "", what, "migrate the table, or correct the model")]
+        if {self._fold(name) for name in there} != {self._fold(name) for name in wanted}:
+            what = f"the primary key is ({', '.join(there)}), the model says ({', '.join(wanted)})"
+            yield Difference(table.fullname, "", what, "migrate the table, or correct the model")
 
 
-def _extra(table: sa.Table, column: Mapping[str, Any]) -> Difference:
+def _lacking_labels(wanted: sa.types.TypeEngine[Any], there: sa.types.TypeEngine[Any]) -> str:
+    """The values of a model's enum that the database's type does not have."""
+    if not (isinstance(wanted, sa.Enum) and isinstance(there, sa.Enum)):
+        return ""
+    return ", ".join(repr(label) for label in wanted.enums if label not in there.enums)
+
+
+def _extra(table: sa.Table, column: ReflectedColumn) -> Difference:
     """A column that the model does not know: harmless unless an INSERT would have to fill it."""
-    harmful = not column["nullable"] and column.get("default") is None and column.get("autoincrement") is not True
+    filled = column.get("default") or column.get("identity") or column.get("computed")
+    harmful = not column["nullable"] and not filled and column.get("autoincrement") is not True
     what = "the table has this column, the model does not know it"
     if harmful:
         what += ", and it may not be NULL: every INSERT would fail"
     mend = "install the release that knows it, or drop it" if not harmful else "give it a default, or migrate the table"
-    return Difference(table.fullname, str(column["name"]), what, mend, harmful)
+    return Difference(table.fullname, column["name"], what, mend, harmful)

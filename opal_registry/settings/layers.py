@@ -14,7 +14,8 @@ from urllib.parse import quote, unquote
 
 from opal_registry.errors import Problem
 from opal_registry.secrets import Secret
-from opal_registry.settings.model import FORMS, Origin
+from opal_registry.settings.model import FORMS
+from opal_registry.settings.origin import Origin
 from opal_registry.settings.shape import shape_at
 from opal_registry.settings.yaml_file import dotted
 
@@ -127,7 +128,7 @@ def anchor_url(text: str, directory: Path) -> str:
     scheme, name, query = match[1], unquote(match[2]), match[3] or ""
     is_uri = name.startswith("file:") and re.search(r"[?&]uri=(true|1|yes|on)", query, re.IGNORECASE) is not None
     path = name.removeprefix("file:") if is_uri else name
-    if path in ("", ":memory:") or path.startswith("/") or Path(path).is_absolute() or "mode=memory" in query:
+    if path in ("", ":memory:") or path.startswith("/") or "://" in path or "mode=memory" in query:
         return text
     absolute = normpath(directory / Path(path).expanduser())
     return f"{scheme}{'file:' if is_uri else ''}{quote(absolute, safe=_SAFE_IN_PATH)}{query}"

@@ -6,7 +6,6 @@ checked but not acted upon by this release.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +24,7 @@ from opal_registry.settings.kinds import (
     Whole,
     fault,
 )
+from opal_registry.settings.origin import Origin
 
 DEFAULT_URL = "sqlite:///./opal_suite.db"
 DEFAULT_BIND = "default"
@@ -38,29 +38,6 @@ FORMS: dict[str, tuple[str, ...]] = {
 
 RESERVED: dict[str, Any] = {"reserved": True}
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a value comes from.
-
-    Args:
-        source: The kind of source, one of ``argument``, ``environment variable``, ``variable``, ``.env``,
-            ``secret file``, ``file``, ``default``.
-        place: The name, path or line within it.
-
-    Example:
-        >>> str(Origin("file", "config/opal.yaml:4")), str(Origin("variable", "DATABASE_URL")), str(Origin("default"))
-        ('config/opal.yaml:4', 'variable DATABASE_URL', 'default')
-    """
-
-    source: str
-    place: str = ""
-
-    def __str__(self) -> str:
-        if self.source in ("file", ".env"):
-            return self.place
-        return f"{self.source} {self.place}".strip()
 
 
 class Section(BaseModel):
@@ -261,10 +238,10 @@ class LocksSettings(Section):
 
     wait: Duration = 60.0
     """How long to wait for another process that creates or migrates tables."""
-    ddl_lock_timeout: PositiveDuration = 2.0
-    """How long one statement may wait for a table that is in use."""
-    retries: Annotated[Whole, Field(ge=0, le=100)] = 5
-    """How often such a statement is tried again."""
+    ddl_lock_timeout: Annotated[PositiveDuration, Field(json_schema_extra=RESERVED)] = 2.0
+    """How long one statement may wait for a table that is in use; checked, not yet used."""
+    retries: Annotated[Whole, Field(ge=0, le=100, json_schema_extra=RESERVED)] = 5
+    """How often such a statement is tried again; checked, not yet used."""
 
 
 class ChecksSettings(Section):

@@ -16,7 +16,8 @@ from opal_registry.secrets import Secret
 from opal_registry.settings.explain import describe, problem_of, reserved_in_use, settings_schema, unknown_key
 from opal_registry.settings.kinds import PLAIN_NAME
 from opal_registry.settings.layers import Key, Layer, Leaf, Merged, Reading, anchor_url, merge, sqlite_path
-from opal_registry.settings.model import DEFAULT_BIND, DEFAULT_URL, FORMS, DatabaseSettings, Origin, Settings
+from opal_registry.settings.model import DEFAULT_BIND, DEFAULT_URL, FORMS, DatabaseSettings, Settings
+from opal_registry.settings.origin import Origin
 from opal_registry.settings.shape import shape_at
 from opal_registry.settings.variables import (
     Variable,

@@ -13,7 +13,8 @@ from dotenv.parser import parse_stream
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import REFERENCES, Secret
 from opal_registry.settings.layers import Key, Layer, Leaf, Reading
-from opal_registry.settings.model import DatabaseSettings, Origin
+from opal_registry.settings.model import DatabaseSettings
+from opal_registry.settings.origin import Origin
 from opal_registry.settings.shape import iter_paths, keys_of, shape_at
 from opal_registry.settings.yaml_file import dotted
 

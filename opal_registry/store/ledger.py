@@ -89,18 +89,16 @@ class Entry:
 
 
 def make_fingerprint(statements: list[str]) -> str:
-    """A digest of the statements that create a sub-app's tables."""
-    return sha256("\n".join(statements).encode()).hexdigest()
+    """A digest of the statements that create a sub-app's tables; their order does not count, indexes have none."""
+    return sha256("\n".join(sorted(statements)).encode()).hexdigest()
 
 
 def read_ledger(connection: sa.Connection) -> dict[str, Entry]:
-    """The entries by name; empty where there is no ledger yet.
+    """The entries by name; the ledger's table must be there.
 
     Raises:
         DatabaseError: If the ledger asks for a newer release of this package.
     """
-    if not sa.inspect(connection).has_table(sub_apps.name):
-        return {}
     rows = connection.execute(sa.select(sub_apps).order_by(sub_apps.c.name)).mappings().all()
     for row in rows:
         if row["min_reader"] > READS:

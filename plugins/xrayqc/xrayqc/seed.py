@@ -8,7 +8,7 @@ from sqlalchemy import orm as sa_orm
 from xrayqc.models import XrayDefectKind
 
 DEFECT_KINDS = (
-    ("void", "Void in a ball grid array joint", Decimal(30)),  # IPC-A-610, 8.3.12
+    ("void", "Void in a ball grid array joint", Decimal(25)),
     ("bridge", "Solder bridge", None),
     ("open", "Open joint", None),
     ("head_in_pillow", "Head in pillow", None),

@@ -1,0 +1,26 @@
+"""Where a value of the configuration comes from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from.
+
+    Args:
+        source: The kind of source, one of ``argument``, ``environment variable``, ``variable``, ``.env``,
+            ``secret file``, ``file``, ``default``.
+        place: The name, path or line within it.
+
+    Example:
+        >>> str(Origin("file", "config/opal.yaml:4")), str(Origin("variable", "DATABASE_URL")), str(Origin("default"))
+        ('config/opal.yaml:4', 'variable DATABASE_URL', 'default')
+    """
+
+    source: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        if self.source in ("file", ".env"):
+            return self.place
+        return f"{self.source} {self.place}".strip()

@@ -1,0 +1,32 @@
+"""Settings, registries and engines of one database, in a word."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from opal_registry.engines.factory import make_engine
+from opal_registry.registry import Registry
+from opal_registry.settings.model import DatabaseSettings, Settings
+
+
+def settings_of(url: str, **others: Any) -> Settings:
+    """Settings with a database at a URL, and what else is set."""
+    return Settings.model_validate({"database": {"url": url}, **others})
+
+
+def registry_of(url: str, **others: Any) -> Registry:
+    """A registry of a database at a URL, with the sub-app ``core`` only."""
+    return Registry(settings_of(url, **others), sub_apps=["core"])
+
+
+def database_of(url: str, **others: Any) -> DatabaseSettings:
+    """The settings of one database."""
+    return DatabaseSettings.model_validate({"url": url, **others})
+
+
+def engine_of(url: str, **others: Any) -> sa.Engine:
+    """An engine as the registry makes it."""
+    return make_engine(database_of(url, **others))
+
+
+__all__ = ["database_of", "engine_of", "registry_of", "settings_of"]

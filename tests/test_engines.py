@@ -1,0 +1,196 @@
+"""Engines: made from settings without connecting, with the right driver, pool and options."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import pool
+
+from opal_registry.engines.factory import make_async_engine, make_engine, make_server_engines, with_intent
+from opal_registry.errors import ConfigError
+from opal_registry.settings.model import DatabaseSettings
+from tests.databases import database_of, engine_of
+from tests.postgres import Cluster
+
+HARD_PASSWORDS = [
+    "p%41ss",
+    "p@ss",
+    "a:b",
+    "a/b",
+    "a#b?c=d&e",
+    "two  words",
+    "pässwörd🔑",
+    "'\"\\",
+    "<x>${y}",
+    "100%",
+    " ",
+]
+
+
+def refusal(url: str, **others: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        make_engine(database_of(url, **others), where="opal.yaml:3")
+    return str(caught.value)
+
+
+def test_nothing_is_connected_and_no_file_created(tmp_path: Path) -> None:
+    make_engine(database_of(f"sqlite:///{tmp_path / 'x.db'}"))
+    make_async_engine(database_of(f"sqlite:///{tmp_path / 'x.db'}"))
+    make_engine(database_of("postgresql://nobody@127.0.0.1:1/nothing"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_are_not_shown_in_errors(tmp_path: Path) -> None:
+    engine = engine_of(f"sqlite:///{tmp_path / 'x.db'}")
+    with engine.connect() as connection, pytest.raises(sa.exc.OperationalError) as caught:
+        connection.execute(sa.text("SELECT * FROM nothing WHERE password = :p"), {"p": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+    engine.dispose()
+
+
+def test_the_pool_is_as_configured() -> None:
+    engine = engine_of("postgresql://db/x", pool={"size": 3, "max_overflow": 4, "timeout": "2s", "recycle": "1m"})
+
+    assert isinstance(engine.pool, pool.QueuePool)
+    assert (engine.pool.size(), engine.pool._max_overflow, engine.pool._timeout) == (3, 4, 2)
+    assert (engine.pool._recycle, engine.pool._pre_ping) == (60, True)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_a_memory_database_takes_the_settings_of_a_pool_and_does_without(url: str) -> None:
+    assert isinstance(engine_of(url, pool={"size": 3}).pool, pool.StaticPool)
+
+
+def test_an_intent_shares_the_pool() -> None:
+    engine = engine_of("postgresql://db/x")
+
+    assert with_intent(engine, "read_write") is engine
+    assert with_intent(engine, "read_only").pool is engine.pool
+    assert with_intent(engine, "read_only").get_execution_options()["postgresql_readonly"] is True
+
+
+@pytest.mark.parametrize("driver", ["pymysql", "asyncmy"])
+def test_a_mysql_engine_is_made(driver: str) -> None:
+    settings = database_of(f"mysql+{driver}://db/x")
+    engine = make_engine(settings) if driver == "pymysql" else make_async_engine(settings).sync_engine
+
+    assert engine.dialect.driver == driver
+
+
+def test_a_driver_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    said = refusal("mysql://db/x")
+
+    assert "the driver 'pymysql' needs the module 'pymysql', which is not installed" in said
+    assert "mend:  pip install 'opal-registry[mysql]'" in said
+
+
+def test_a_driver_that_is_not_ours_names_its_module() -> None:
+    assert "mend:  pip install psycopg2" in refusal("postgresql+psycopg2://db/x")
+
+
+def test_a_driver_that_nobody_knows_is_left_out() -> None:
+    said = refusal("postgresql+psycopg9://db/x")
+
+    assert "SQLAlchemy knows no driver 'postgresql+psycopg9'" in said
+    assert "leave it out: postgresql://..." in said
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("sqlite:///x.db?foo=bar", "Query string argument(s) 'foo' are not accepted by the pysqlite driver"),
+        ("sqlite:///x.db?timeout=soon", "could not convert string to float: 'soon'"),
+    ],
+)
+def test_an_option_that_the_driver_cannot_use_is_refused(url: str, what: str) -> None:
+    said = refusal(url)
+
+    assert f"the URL holds an option that pysqlite cannot use: {what}" in said
+    assert "mend:  correct what follows the '?' in the URL" in said
+
+
+def test_certificates_that_are_not_there_are_refused() -> None:
+    said = refusal("mysql://db/x", ssl={"mode": "verify-full", "root_cert": "/no/such.pem"})
+
+    assert "the certificates under ssl cannot be used: No such file or directory" in said
+
+
+def test_tls_settings_reach_the_driver() -> None:
+    engine = engine_of("postgresql://db/x", ssl={"mode": "verify-full", "root_cert": "/ca.pem"})
+    seen: dict[str, Any] = {}
+
+    @sa.event.listens_for(engine, "do_connect")
+    def stop(_dialect: object, _record: object, _args: object, params: dict[str, Any]) -> None:
+        seen.update(params)
+        raise ConnectionAbortedError
+
+    with pytest.raises(ConnectionAbortedError):
+        engine.connect()
+    assert (seen["sslmode"], seen["sslrootcert"], seen["connect_timeout"]) == ("verify-full", "/ca.pem", 10)
+
+
+@pytest.mark.parametrize("password", HARD_PASSWORDS)
+def test_every_password_signs_in(postgres: Cluster, password: str) -> None:
+    quoted = password.replace("'", "''")
+    postgres.execute(f"CREATE ROLE hard LOGIN PASSWORD '{quoted}'")
+    parts = {"driver": "postgresql", "host": "127.0.0.1", "port": postgres.port, "name": "postgres", "user": "hard"}
+    try:
+        for settings in (
+            DatabaseSettings.model_validate({**parts, "password": password}),
+            database_of(postgres.url(user="hard", password=password)),
+            database_of(postgres.url(user="hard"), password=password),
+        ):
+            engine = make_engine(settings)
+            with engine.connect() as connection:
+                assert connection.execute(sa.text("SELECT current_user")).scalar() == "hard"
+            engine.dispose()
+    finally:
+        postgres.execute("DROP ROLE hard")
+
+
+def test_an_asyncio_engine_signs_in_too(postgres: Cluster) -> None:
+    postgres.execute("CREATE ROLE hard LOGIN PASSWORD 'p@ss%:/'")
+    url = postgres.url(user="hard", password="p@ss%:/")
+
+    async def who(url: str) -> object:
+        engine = make_async_engine(database_of(url))
+        async with engine.connect() as connection:
+            found = await connection.scalar(sa.text("SELECT current_user"))
+        await engine.dispose()
+        return found
+
+    try:
+        for driver in ("psycopg", "asyncpg"):
+            assert asyncio.run(who(url.replace("psycopg", driver))) == "hard"
+    finally:
+        postgres.execute("DROP ROLE hard")
+
+
+def test_the_server_sees_who_connects(postgres_url: str) -> None:
+    engine = engine_of(postgres_url)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SHOW application_name")).scalar() == "opal_registry"
+    engine.dispose()
+
+
+def test_a_connection_that_died_in_the_pool_is_replaced(postgres: Cluster) -> None:
+    engine = engine_of(postgres.url())
+    with engine.connect() as connection:
+        pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar()
+    postgres.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT pg_backend_pid()")).scalar() != pid
+    engine.dispose()
+
+
+def test_other_databases_of_a_server_are_reached_in_the_same_way() -> None:
+    settings = database_of("postgresql://app@db/x", password="p@ss", ssl={"mode": "require"})
+
+    assert [engine.url.database for engine in make_server_engines(settings)] == ["postgres", "template1"]
+    assert {(engine.url.username, engine.url.password) for engine in make_server_engines(settings)} == {("app", "p@ss")}
+    assert make_server_engines(database_of("sqlite:///x.db")) == []
