@@ -119,6 +119,11 @@ class Discovery:
     faults: list[Fault] = field(default_factory=list)
     _managers: dict[Plugin, pluggy.PluginManager] = field(default_factory=dict, repr=False)
 
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Every plugin that was loaded, in order; one may listen without contributing sub-apps."""
+        return tuple(self._managers)
+
     def hook(self, name: str, plugin: Plugin) -> "pluggy.HookCaller":
         """The hook ``name`` of one plugin alone: each is registered with a manager of its own."""
         manager = self._managers.get(plugin) or make_manager()

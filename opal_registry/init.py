@@ -167,11 +167,10 @@ class _Run:
                 time.sleep(pause)
 
     def reports(self, *, dry_run: bool) -> Iterator[SubAppReport]:
-        shown: set[str] = set()
+        known = set(self.found.type_names)
         for app in self.apps:
             missing = self.found.missing[app.name]
-            statements = [text for text in self._render(missing) if text not in shown] if dry_run else []
-            shown.update(statements)  # what belongs to all tables, such as a sequence, is made once
+            statements = render_ddl(missing, self.engine.dialect, known=known) if dry_run else ()
             yield replace(
                 self.done.get(app.name, SubAppReport(app)),
                 created=_names(missing),
@@ -181,7 +180,7 @@ class _Run:
             )
 
     def bookkeeping(self) -> list[str]:
-        return [] if self.found.has_ledger else self._render([ledger.sub_apps])
+        return [] if self.found.has_ledger else render_ddl([ledger.sub_apps], self.engine.dialect, known=set())
 
     def _bring_up_all(self, step: Step) -> None:
         locks = self.registry.settings.locks
@@ -192,16 +191,17 @@ class _Run:
         ):
             self.found = survey(connection, self.apps)
             ledger.metadata.create_all(connection)
+            known = set(self.found.type_names)
             for app in self.apps:
                 with step(f"bringing up {app.name}"):
-                    self.done[app.name] = self._bring_up(connection, app)
+                    self.done[app.name] = self._bring_up(connection, app, known)
 
-    def _bring_up(self, connection: sa.Connection, app: LoadedSubApp) -> SubAppReport:
+    def _bring_up(self, connection: sa.Connection, app: LoadedSubApp, known: set[str]) -> SubAppReport:
         started = time.perf_counter()
         missing = self.found.missing[app.name]
         if missing:
             with explained(self.engine.url, doing=f"creating the tables of sub-app {app.name!r}"):
-                create_tables(connection, missing)
+                create_tables(connection, missing, known=known)
             with self._hook(connection, "opal_tables_created", app) as call:
                 call(connection=connection, sub_app=app.sub_app, tables=missing)
         seeded = self._needs_seed(app)
@@ -238,9 +238,6 @@ class _Run:
         if self.found.missing[app.name] or entry is None:
             return True
         return entry.seeded != app.version and not entry.is_newer_than(app.distribution, app.version)
-
-    def _render(self, tables: Sequence[sa.Table]) -> list[str]:
-        return render_ddl(tables, self.engine.dialect, existing=self.found.type_names)
 
 
 def _make_session(connection: sa.Connection) -> OpalSession:

@@ -262,7 +262,7 @@ def get_default_registry() -> Registry:
 
 def _announce(engine: sa.Engine, bind: str, plugins: Discovery) -> None:
     """Tell the plugins of a new engine; one that fails must not take the application down."""
-    for plugin in dict.fromkeys(app.plugin for app in plugins.sub_apps):
+    for plugin in plugins.plugins:
         try:
             with guarded("calling opal_engine_created", where=str(plugin)):
                 plugins.hook("opal_engine_created", plugin)(engine=engine, bind=bind)

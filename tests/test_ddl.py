@@ -204,7 +204,7 @@ def test_a_script_makes_what_creating_makes(database_url: str, engine: sa.Engine
 def test_types_that_are_there_are_not_made_again(postgres_url: str) -> None:
     engine = engine_of(postgres_url)
     tables = tables_of(shared_enum)
-    statements = render_ddl(tables, engine.dialect, existing={"colour"})
+    statements = render_ddl(tables, engine.dialect, known={"colour"})
 
     assert not any("CREATE TYPE" in statement for statement in statements)
     assert len([statement for statement in statements if "CREATE TABLE" in statement]) == 2

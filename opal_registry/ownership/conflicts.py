@@ -176,8 +176,7 @@ def _iter_claims(owners: Mapping[sa.Table, str]) -> Iterator[Claim]:
                 yield Claim("index", schema, index.name, owner, table, index)
         yield from _iter_constraints(table, owner, schema)
         for column in table.columns:
-            yield from _iter_sequences(column, owner, table)
-            yield from _iter_types(column.type, owner, table)
+            yield from _iter_column_claims(column, owner, table)
 
 
 def _iter_constraints(table: sa.Table, owner: str, schema: str) -> Iterator[Claim]:
@@ -190,18 +189,27 @@ def _iter_constraints(table: sa.Table, owner: str, schema: str) -> Iterator[Clai
                 yield Claim("constraint", schema, constraint.name, owner, table, owner, ("constraint",))
 
 
-def _iter_sequences(column: "sa.Column[object]", owner: str, table: sa.Table) -> Iterator[Claim]:
+def iter_sequences(column: "sa.Column[object]") -> Iterator[sa.Sequence]:
+    """The sequences that a column draws its values from."""
     drawn = getattr(column.server_default, "arg", None)
     for sequence in (column.default, drawn.sequence if isinstance(drawn, next_value) else None):
         if isinstance(sequence, sa.Sequence):
-            yield Claim("sequence", sequence.schema or "", sequence.name, owner, table, ("sequence", owner))
+            yield sequence
 
 
-def _iter_types(kind: "sa.types.TypeEngine[object]", owner: str, table: sa.Table) -> Iterator[Claim]:
+def iter_types(kind: "sa.types.TypeEngine[object]") -> Iterator[sa.Enum]:
+    """The enum types that a column's type needs in a database that has them."""
     if isinstance(kind, sa.TypeDecorator):
         kind = kind.impl_instance
     if isinstance(kind, sa.ARRAY):
         kind = kind.item_type
     if isinstance(kind, sa.Enum) and kind.name and kind.native_enum:
+        yield kind
+
+
+def _iter_column_claims(column: "sa.Column[object]", owner: str, table: sa.Table) -> Iterator[Claim]:
+    for sequence in iter_sequences(column):
+        yield Claim("sequence", sequence.schema or "", sequence.name, owner, table, ("sequence", owner))
+    for kind in iter_types(column.type):
         identity: object = kind.enum_class or (owner, tuple(kind.enums))
-        yield Claim("enum type", kind.schema or "", kind.name, owner, table, identity, ("type",))
+        yield Claim("enum type", kind.schema or "", kind.name or "", owner, table, identity, ("type",))

@@ -1,54 +1,92 @@
 """Creating tables, or showing the exact statements that would."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.mock import MockConnection
-from sqlalchemy.schema import CheckFirst, CreateIndex, CreateSchema, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
-NEW_ONLY = CheckFirst.TYPES | CheckFirst.SEQUENCES
-"""Tables were looked for already; types and sequences may be shared by several of them."""
+from opal_registry.ownership.conflicts import iter_sequences, iter_types
 
 EXISTS_ALREADY = {"42P04", "23505"}
 """What PostgreSQL says if another process made the database in the same moment."""
 
 
-def create_tables(connection: sa.Connection, tables: Sequence[sa.Table]) -> None:
+def create_tables(connection: sa.Connection, tables: Sequence[sa.Table], *, known: set[str] | None = None) -> None:
     """Create tables that do not exist yet, with their indexes, types and sequences.
 
     Args:
         connection: Where, inside a transaction.
         tables: Of one sub-app; what they refer to outside exists already.
+        known: Types, sequences and schemas that are there, as :meth:`Live.type_names` says them; what is made is added.
     """
-    for schema in _schemas(tables) - set(sa.inspect(connection).get_schema_names()):
-        connection.execute(CreateSchema(schema))
-    for metadata, group in _by_metadata(tables):
-        metadata.create_all(connection, tables=group, checkfirst=NEW_ONLY)
+    _create(connection, tables, set() if known is None else known)
 
 
-def render_ddl(tables: Sequence[sa.Table], dialect: sa.Dialect, *, existing: Collection[str] = ()) -> list[str]:
+def render_ddl(tables: Sequence[sa.Table], dialect: sa.Dialect, *, known: set[str] | None = None) -> list[str]:
     """The statements that :func:`create_tables` would send, in its order, fit for a script.
 
     Args:
         tables: Of one sub-app.
         dialect: The target database's dialect.
-        existing: Types, sequences and schemas that are there already, as :meth:`Live.type_names` says them.
+        known: As for :func:`create_tables`.
     """
     plain = _without_placeholders(dialect)
-    statements = [_text(CreateSchema(schema), plain) for schema in sorted(_schemas(tables) - set(existing))]
+    statements: list[str] = []
 
     def collect(element: Any, parameters: Any = None, *_: Any) -> None:
-        if _shared_name(element) not in existing:
-            statements.append(_text(element.values(parameters) if parameters else element, plain))
+        statements.append(_text(element.values(parameters) if parameters else element, plain))
 
-    engine = MockConnection(plain, collect)
-    for metadata, group in _by_metadata(tables):
-        metadata.create_all(engine, tables=group, checkfirst=False)
+    _create(MockConnection(plain, collect), tables, set() if known is None else known)
     return statements
+
+
+def _create(connection: sa.Connection | MockConnection, tables: Sequence[sa.Table], known: set[str]) -> None:
+    for schema in sorted({table.schema for table in tables if table.schema} - known):
+        connection.execute(CreateSchema(schema))
+        known.add(schema)
+    for metadata, group in _by_metadata(tables):
+        selective: Any = _Selective(connection, metadata, group, known)
+        metadata.create_all(selective, tables=group, checkfirst=False)
+
+
+class _Selective:
+    """A connection that makes each type and sequence once, and none that only tables of others use.
+
+    ``create_all`` makes those of the whole ``MetaData``, whichever tables it is given. To listeners this is the
+    connection that it stands before.
+    """
+
+    def __init__(
+        self,
+        connection: sa.Connection | MockConnection,
+        metadata: sa.MetaData,
+        tables: Sequence[sa.Table],
+        known: set[str],
+    ) -> None:
+        own = {name for table in tables for name in _used_names(table)}
+        others = {name for table in metadata.tables.values() if table not in tables for name in _used_names(table)}
+        self._connection = connection
+        self._known, self._foreign = known, others - own
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def _run_ddl_visitor(self, visitor: Any, element: Any, **options: Any) -> None:
+        visitor(dialect=self._connection.dialect, connection=self, **options).traverse_single(element)
+
+    def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Execute a statement, unless it makes what is there already or is not wanted here."""
+        name = _shared_name(getattr(statement, "element", None))
+        if name in self._known or name in self._foreign:
+            return None
+        if name is not None:
+            self._known.add(name)
+        return self._connection.execute(statement, *arguments, **options)
 
 
 def describe_tables(tables: Sequence[sa.Table], dialect: sa.Dialect) -> list[str]:
@@ -112,23 +150,26 @@ def _create_database(connection: sa.Connection, name: str, *, dry_run: bool) -> 
     return True
 
 
-def _schemas(tables: Sequence[sa.Table]) -> set[str]:
-    return {table.schema for table in tables if table.schema}
-
-
 def _by_metadata(tables: Sequence[sa.Table]) -> Iterator[tuple[sa.MetaData, list[sa.Table]]]:
     for _, group in groupby(tables, key=lambda table: id(table.metadata)):
         found = list(group)
         yield found[0].metadata, found
 
 
-def _shared_name(element: Any) -> str | None:
-    """The name of a type or sequence that is about to be made; None for anything else."""
-    item = getattr(element, "element", None)
-    if isinstance(item, (sa.types.TypeEngine, sa.Sequence)):
-        name, schema = getattr(item, "name", None), getattr(item, "schema", None)
-        return f"{schema}.{name}" if schema else name
-    return None
+def _shared_name(item: object) -> str | None:
+    """The name of a type or sequence, with its schema if it has one; None for anything else."""
+    if not isinstance(item, (sa.types.TypeEngine, sa.Sequence)):
+        return None
+    name, schema = getattr(item, "name", None), getattr(item, "schema", None)
+    return f"{schema}.{name}" if schema else name
+
+
+def _used_names(table: sa.Table) -> Iterator[str]:
+    """The names of the types and sequences that a table uses."""
+    for column in table.columns:
+        for item in (*iter_types(column.type), *iter_sequences(column)):
+            if name := _shared_name(item):
+                yield name
 
 
 def _without_placeholders(dialect: sa.Dialect) -> sa.Dialect:

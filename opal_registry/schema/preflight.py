@@ -33,6 +33,9 @@ def _check_table(app: LoadedSubApp, table: sa.Table, dialect: sa.Dialect) -> Ite
             f"{subject} is in the schema {table.schema!r}, and SQLite has no schemas", where, "leave the schema out"
         )
         return
+    if not table.columns:
+        yield Problem(f"{subject} has no columns", where, "give it one, or take the table out")
+        return
     yield from _check_names(subject, table, dialect, where)
     found = list(_check_columns(subject, table, dialect, where))
     yield from found or _check_ddl(subject, table, dialect, where)

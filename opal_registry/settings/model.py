@@ -238,10 +238,10 @@ class LocksSettings(Section):
 
     wait: Duration = 60.0
     """How long to wait for another process that creates or migrates tables."""
-    ddl_lock_timeout: Annotated[PositiveDuration, Field(json_schema_extra=RESERVED)] = 2.0
-    """How long one statement may wait for a table that is in use; checked, not yet used."""
-    retries: Annotated[Whole, Field(ge=0, le=100, json_schema_extra=RESERVED)] = 5
-    """How often such a statement is tried again; checked, not yet used."""
+    ddl_lock_timeout: PositiveDuration = 2.0
+    """How long one statement may wait for a table that is in use."""
+    retries: Annotated[Whole, Field(ge=0, le=100)] = 5
+    """How often such a statement is tried again."""
 
 
 class ChecksSettings(Section):
