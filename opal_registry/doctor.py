@@ -1,8 +1,11 @@
 """Is the database there? Asked once, or until it is."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -68,7 +71,8 @@ def _wait(bind: str, engine: sa.Engine, *, deadline: float, on_failure: Callable
     pause = FIRST_PAUSE
     while True:
         try:
-            return _ping(bind, engine, must_exist=False)
+            with _connecting_until(deadline, engine):
+                return _ping(bind, engine, must_exist=False)
         except DatabaseError as error:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -76,6 +80,21 @@ def _wait(bind: str, engine: sa.Engine, *, deadline: float, on_failure: Callable
             on_failure(error)
             time.sleep(min(pause, left))
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+@contextmanager
+def _connecting_until(deadline: float, engine: sa.Engine) -> Iterator[None]:
+    """Spend no more time on a connection than is left, where its driver knows a limit."""
+
+    def shorten(_dialect: object, _record: object, _args: object, params: dict[str, Any]) -> None:
+        left = max(1, math.ceil(deadline - time.monotonic()))
+        params.update({key: min(params[key], left) for key in ("connect_timeout", "timeout") if key in params})
+
+    sa.event.listen(engine, "do_connect", shorten)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, "do_connect", shorten)
 
 
 def _ping(bind: str, engine: sa.Engine, *, must_exist: bool) -> Pulse:

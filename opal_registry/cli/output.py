@@ -106,10 +106,11 @@ def _print_sheet(sheet: Sheet) -> None:
 
     person = sys.stdout.isatty()
     style = box.SIMPLE_HEAD if person else None
-    table = Table(title=sheet.title or None, title_justify="left", box=style, pad_edge=False)
+    table = Table(title=sheet.title or None, title_justify="left", box=style, pad_edge=False, padding=(0, 1))
     for heading in sheet.columns:
         justify: Literal["right", "left"] = "right" if heading.startswith(">") else "left"
-        table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=not person)
+        whole = not person or justify == "right" or heading == sheet.columns[0]
+        table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=whole, overflow="fold")
     for row in sheet.rows:
         table.add_row(*(Text(cell) for cell in row))
     console = _console(sys.stdout, width=None if person else PIPE_WIDTH)

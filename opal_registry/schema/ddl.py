@@ -50,43 +50,33 @@ def _create(connection: sa.Connection | MockConnection, tables: Sequence[sa.Tabl
         connection.execute(CreateSchema(schema))
         known.add(schema)
     for metadata, group in _by_metadata(tables):
-        selective: Any = _Selective(connection, metadata, group, known)
-        metadata.create_all(selective, tables=group, checkfirst=False)
+        metadata.create_all(_selective(connection, metadata, group, known), tables=group, checkfirst=False)
 
 
-class _Selective:
-    """A connection that makes each type and sequence once, and none that only tables of others use.
+def _selective(
+    connection: sa.Connection | MockConnection, metadata: sa.MetaData, tables: Sequence[sa.Table], known: set[str]
+) -> Any:
+    """The same connection, but it makes each type and sequence once, and none that only tables of others use.
 
-    ``create_all`` makes those of the whole ``MetaData``, whichever tables it is given. To listeners this is the
-    connection that it stands before.
+    ``create_all`` makes those of the whole ``MetaData``, whichever tables it is given. Listeners are handed what this
+    returns: it is a connection in all respects, and shares its state with the one that it stands for.
     """
+    own = {name for table in tables for name in _used_names(table)}
+    others = {name for table in metadata.tables.values() if table not in tables for name in _used_names(table)}
+    kind: Any = type(connection)
 
-    def __init__(
-        self,
-        connection: sa.Connection | MockConnection,
-        metadata: sa.MetaData,
-        tables: Sequence[sa.Table],
-        known: set[str],
-    ) -> None:
-        own = {name for table in tables for name in _used_names(table)}
-        others = {name for table in metadata.tables.values() if table not in tables for name in _used_names(table)}
-        self._connection = connection
-        self._known, self._foreign = known, others - own
+    class Selective(kind):  # type: ignore[misc]
+        def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+            name = _shared_name(getattr(statement, "element", None))
+            if name in known or name in others - own:
+                return None
+            if name is not None:
+                known.add(name)
+            return super().execute(statement, *arguments, **options)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    def _run_ddl_visitor(self, visitor: Any, element: Any, **options: Any) -> None:
-        visitor(dialect=self._connection.dialect, connection=self, **options).traverse_single(element)
-
-    def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
-        """Execute a statement, unless it makes what is there already or is not wanted here."""
-        name = _shared_name(getattr(statement, "element", None))
-        if name in self._known or name in self._foreign:
-            return None
-        if name is not None:
-            self._known.add(name)
-        return self._connection.execute(statement, *arguments, **options)
+    selective = Selective.__new__(Selective)
+    selective.__dict__ = connection.__dict__
+    return selective
 
 
 def describe_tables(tables: Sequence[sa.Table], dialect: sa.Dialect) -> list[str]:
