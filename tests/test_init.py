@@ -57,6 +57,18 @@ def env(database_url: str) -> Env:
 
 
 @pytest.fixture
+def file_url(tmp_path: Path) -> str:
+    """A SQLite file, for what is the same on every database."""
+    return f"sqlite:///{tmp_path / 'opal.db'}"
+
+
+@pytest.fixture
+def file_env(file_url: str) -> Env:
+    """The variables that configure it."""
+    return {"OPAL_DATABASE__URL": file_url}
+
+
+@pytest.fixture
 def postgres_env(postgres_url: str) -> Env:
     """The same for PostgreSQL only."""
     return {"OPAL_DATABASE__URL": postgres_url}
@@ -103,17 +115,17 @@ class TestCreating:
         assert [found["present"] for found in report.values()] == [["users"], ["products", "orders"]]
         assert "nothing to create" in quick_site.run("init", env=env).out
 
-    def test_a_sub_app_that_comes_later_is_added(self, quick_site: Site, env: Env) -> None:
-        quick_site.run("init", env=env)
+    def test_a_sub_app_that_comes_later_is_added(self, quick_site: Site, file_env: Env) -> None:
+        quick_site.run("init", env=file_env)
         quick_site.sub_app("shop", SHOP, requires=("core",))
-        report = report_of(quick_site.run("init", "--json", env=env))
+        report = report_of(quick_site.run("init", "--json", env=file_env))
         assert (report["core"]["created"], report["shop"]["created"]) == ([], ["products", "orders"])
 
-    def test_a_table_that_was_dropped_is_made_again(self, quick_site: Site, env: Env, database_url: str) -> None:
+    def test_a_table_that_was_dropped_is_made_again(self, quick_site: Site, file_env: Env, file_url: str) -> None:
         quick_site.sub_app("shop", SHOP, requires=("core",))
-        quick_site.run("init", env=env)
-        execute(database_url, "DROP TABLE orders")
-        report = report_of(quick_site.run("init", "--json", env=env))
+        quick_site.run("init", env=file_env)
+        execute(file_url, "DROP TABLE orders")
+        report = report_of(quick_site.run("init", "--json", env=file_env))
         assert (report["shop"]["created"], report["shop"]["present"]) == (["orders"], ["products"])
 
     def test_nothing_to_do_takes_no_lock(self, quick_site: Site, env: Env, database_url: str) -> None:
@@ -185,10 +197,10 @@ class TestDryRun:
         assert [(found["created"], found["differences"]) for found in report.values()] == [([], []), ([], [])]
         assert quick_site.run("status", env=env).code == 0
 
-    def test_nothing_is_made_for_what_is_there(self, quick_site: Site, env: Env) -> None:
-        quick_site.run("init", env=env)
+    def test_nothing_is_made_for_what_is_there(self, quick_site: Site, file_env: Env) -> None:
+        quick_site.run("init", env=file_env)
         quick_site.sub_app("notes", NOTES)
-        document = quick_site.run("init", "--dry-run", "--json", env=env).json
+        document = quick_site.run("init", "--dry-run", "--json", env=file_env).json
         assert document["bookkeeping"] == []
         assert [len(sub_app["statements"]) for sub_app in document["sub_apps"]] == [0, 1]
 
@@ -203,9 +215,9 @@ class TestDryRun:
         assert quick_site.run("init", env=postgres_env).code == 0
         assert report_of(quick_site.run("init", "--dry-run", "--json", env=postgres_env))["shoes"]["statements"] == []
 
-    def test_findings_are_comments_of_the_script(self, quick_site: Site, env: Env, database_url: str) -> None:
-        execute(database_url, "CREATE TABLE users (id INTEGER PRIMARY KEY)")
-        done = quick_site.run("init", "--dry-run", env=env)
+    def test_findings_are_comments_of_the_script(self, quick_site: Site, file_env: Env, file_url: str) -> None:
+        execute(file_url, "CREATE TABLE users (id INTEGER PRIMARY KEY)")
+        done = quick_site.run("init", "--dry-run", env=file_env)
         assert done.code == 1
         assert "-- differs: sub-app 'core', users.username: the model has this column" in done.out
 
@@ -371,10 +383,10 @@ class TestWhatIsThere:
         assert done.code == 4
         assert "something of that name is there already" in done.err
 
-    def test_tables_of_strangers_are_left_alone(self, quick_site: Site, env: Env, database_url: str) -> None:
-        execute(database_url, "CREATE TABLE theirs (x INTEGER)")
-        assert quick_site.run("init", env=env).code == 0
-        assert "theirs" in names(database_url)
+    def test_tables_of_strangers_are_left_alone(self, quick_site: Site, file_env: Env, file_url: str) -> None:
+        execute(file_url, "CREATE TABLE theirs (x INTEGER)")
+        assert quick_site.run("init", env=file_env).code == 0
+        assert "theirs" in names(file_url)
 
 
 class TestSeeds:
@@ -395,17 +407,17 @@ class TestSeeds:
         assert quick_site.run("init", env=env).code == 0
         assert execute(database_url, "SELECT id FROM notes") == [(1,)]
 
-    def test_what_hooks_print_does_not_disturb_the_document(self, quick_site: Site, env: Env) -> None:
+    def test_what_hooks_print_does_not_disturb_the_document(self, quick_site: Site, file_env: Env) -> None:
         quick_site.sub_app("notes", NOTES, hooks=hook("opal_seed", "print('hello from', sub_app.name)"))
-        done = quick_site.run("init", "--json", env=env)
+        done = quick_site.run("init", "--json", env=file_env)
         assert done.json["exit_code"] == 0
         assert done.err == "hello from notes\n"
 
-    def test_models_can_be_used(self, quick_site: Site, env: Env, database_url: str) -> None:
+    def test_models_can_be_used(self, quick_site: Site, file_env: Env, file_url: str) -> None:
         body = "from notes.models import Note; session.add(Note(id=7))"
         quick_site.sub_app("notes", NOTES, hooks=hook("opal_seed", body))
-        assert quick_site.run("init", env=env).code == 0
-        assert execute(database_url, "SELECT id FROM notes") == [(7,)]
+        assert quick_site.run("init", env=file_env).code == 0
+        assert execute(file_url, "SELECT id FROM notes") == [(7,)]
 
 
 HARD = (

@@ -1,6 +1,7 @@
 """The ledger: what the database knows about its sub-apps, also about those that this image lacks."""
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,18 @@ def env(database_url: str) -> dict[str, str | None]:
     return {"OPAL_DATABASE__URL": database_url}
 
 
+@pytest.fixture
+def file_url(tmp_path: Path) -> str:
+    """A SQLite file, for what is the same on every database."""
+    return f"sqlite:///{tmp_path / 'opal.db'}"
+
+
+@pytest.fixture
+def file_env(file_url: str) -> dict[str, str | None]:
+    """The variables that configure it."""
+    return {"OPAL_DATABASE__URL": file_url}
+
+
 @pytest.mark.parametrize(
     ("change", "written"),
     [
@@ -119,69 +132,69 @@ def test_a_second_run_writes_nothing(quick_site: Site, database_url: str, env: d
 
 
 def test_what_one_image_installs_does_not_change_the_rows_of_another(
-    quick_site: Site, database_url: str, env: dict[str, str | None]
+    quick_site: Site, file_url: str, file_env: dict[str, str | None]
 ) -> None:
-    quick_site.run("init", env=env)
-    before = rows(database_url)
+    quick_site.run("init", env=file_env)
+    before = rows(file_url)
     quick_site.sub_app(
         "shop", MODELS + '\n    sa.Sequence("shop_numbers", metadata=Base.metadata)\n', requires=("core",)
     )
-    assert quick_site.run("init", env=env).code == 0
-    assert rows(database_url)["core"] == before["core"]
+    assert quick_site.run("init", env=file_env).code == 0
+    assert rows(file_url)["core"] == before["core"]
 
 
 def test_a_new_version_is_recorded_and_seeds_again(
-    quick_site: Site, database_url: str, env: dict[str, str | None]
+    quick_site: Site, file_url: str, file_env: dict[str, str | None]
 ) -> None:
     quick_site.sub_app("shop", MODELS, version="1.0", hooks=SEED)
-    assert "seeding shop" in quick_site.run("init", env=env).err
-    first = rows(database_url)["shop"]
-    assert "seeding" not in quick_site.run("init", env=env).err
+    assert "seeding shop" in quick_site.run("init", env=file_env).err
+    first = rows(file_url)["shop"]
+    assert "seeding" not in quick_site.run("init", env=file_env).err
     quick_site.sub_app("shop", MODELS, version="1.1", hooks=SEED)
-    assert "seeding shop" in quick_site.run("init", env=env).err
-    second = rows(database_url)["shop"]
+    assert "seeding shop" in quick_site.run("init", env=file_env).err
+    second = rows(file_url)["shop"]
     assert (second["version"], second["seeded"], second["installed_at"]) == ("1.1", "1.1", first["installed_at"])
     assert second["updated_at"] > first["updated_at"]
 
 
 def test_an_older_package_neither_writes_nor_seeds(
-    quick_site: Site, database_url: str, env: dict[str, str | None]
+    quick_site: Site, file_url: str, file_env: dict[str, str | None]
 ) -> None:
     quick_site.sub_app("shop", MODELS, version="2.0", hooks=SEED)
-    quick_site.run("init", env=env)
-    before = rows(database_url)
+    quick_site.run("init", env=file_env)
+    before = rows(file_url)
     quick_site.sub_app("shop", MODELS, version="1.9", hooks=SEED)
-    done = quick_site.run("init", env=env)
-    assert (done.code, "seeding" in done.err, rows(database_url)) == (0, False, before)
-    [_, shop] = quick_site.run("status", "--json", env=env).json["sub_apps"]
+    done = quick_site.run("init", env=file_env)
+    assert (done.code, "seeding" in done.err, rows(file_url)) == (0, False, before)
+    [_, shop] = quick_site.run("status", "--json", env=file_env).json["sub_apps"]
     assert (shop["state"], shop["detail"]) == ("ahead", "the database was written by 2.0")
 
 
 def test_a_sub_app_that_is_gone_is_not_installed_here(
-    quick_site: Site, database_url: str, env: dict[str, str | None]
+    quick_site: Site, file_url: str, file_env: dict[str, str | None]
 ) -> None:
     quick_site.sub_app("shop", MODELS, version="1.4", distribution="opal-shop")
-    quick_site.run("init", env=env)
-    before = rows(database_url)
+    quick_site.run("init", env=file_env)
+    before = rows(file_url)
     quick_site.uninstall("opal-shop")
-    done = quick_site.run("status", "--json", env=env)
+    done = quick_site.run("status", "--json", env=file_env)
     assert done.code == 0
     assert [(s["name"], s["state"], s["tables"]) for s in done.json["sub_apps"]] == [
         ("core", "ready", 1),
         ("shop", "not installed here", 1),
     ]
     assert done.json["sub_apps"][1]["detail"] == "its tables came with opal-shop 1.4"
-    assert quick_site.run("init", env=env).code == 0
-    assert rows(database_url) == before
+    assert quick_site.run("init", env=file_env).code == 0
+    assert rows(file_url) == before
 
 
 def test_a_ledger_that_asks_for_a_later_release_is_refused(
-    quick_site: Site, database_url: str, env: dict[str, str | None]
+    quick_site: Site, file_url: str, file_env: dict[str, str | None]
 ) -> None:
-    quick_site.run("init", env=env)
-    execute(database_url, sa.update(table).values(min_reader=2, written_by="opal-registry 3.0"))
+    quick_site.run("init", env=file_env)
+    execute(file_url, sa.update(table).values(min_reader=2, written_by="opal-registry 3.0"))
     for command in ("init", "status"):
-        done = quick_site.run(command, env=env)
+        done = quick_site.run(command, env=file_env)
         assert done.code == 4
         assert "the ledger was written by opal-registry 3.0, which this release does not understand" in done.err
         assert "mend:  install that release, or a later one" in done.err

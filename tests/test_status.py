@@ -24,6 +24,12 @@ def env(database_url: str) -> Env:
     return {"OPAL_DATABASE__URL": database_url}
 
 
+@pytest.fixture
+def file_env(tmp_path: Path) -> Env:
+    """The same for a SQLite file, where every database does the same."""
+    return {"OPAL_DATABASE__URL": f"sqlite:///{tmp_path / 'opal.db'}"}
+
+
 def states(site: Site, env: Env, code: int) -> dict[str, tuple[str, str]]:
     done = site.run("status", "--json", env=env)
     assert done.code == code, done
@@ -77,10 +83,10 @@ def test_a_harmless_difference_is_no_finding(quick_site: Site, env: Env, databas
     assert states(quick_site, env, 0) == {"core": ("ready", "")}
 
 
-def test_what_is_quarantined_is_listed_with_its_reason(quick_site: Site, env: Env) -> None:
+def test_what_is_quarantined_is_listed_with_its_reason(quick_site: Site, file_env: Env) -> None:
     quick_site.sub_app("broken", "raise RuntimeError('no luck')")
     quick_site.sub_app("needy", "x = 1", requires=("broken",))
-    env = {**env, "OPAL_SUB_APPS__ON_ERROR": "quarantine"}
+    env = {**file_env, "OPAL_SUB_APPS__ON_ERROR": "quarantine"}
     assert quick_site.run("init", env=env).code == 0
     found = states(quick_site, env, 1)
     assert found["core"][0] == "ready"
@@ -89,9 +95,9 @@ def test_what_is_quarantined_is_listed_with_its_reason(quick_site: Site, env: En
     assert "requires 'broken', which is left out" in found["needy"][1]
 
 
-def test_each_bind_is_looked_at(quick_site: Site, env: Env, tmp_path: Path) -> None:
+def test_each_bind_is_looked_at(quick_site: Site, file_env: Env, tmp_path: Path) -> None:
     quick_site.sub_app("notes", NOTES, bind="analytics")
-    env = {**env, "OPAL_BINDS__ANALYTICS__URL": f"sqlite:///{tmp_path / 'analytics.db'}"}
+    env = {**file_env, "OPAL_BINDS__ANALYTICS__URL": f"sqlite:///{tmp_path / 'analytics.db'}"}
     quick_site.run("init", env=env)
     done = quick_site.run("status", "--json", env=env)
     assert list(done.json["databases"]) == ["default", "analytics"]

@@ -30,8 +30,8 @@ def serve() -> None:
         pid = os.fork()
         if pid == 0:
             _become(**json.loads(line))
-        print(pid, flush=True)  # noqa: T201
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)  # noqa: T201
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 def _become(*, arguments: list[str], env: dict[str, str], cwd: str, streams: dict[str, str]) -> NoReturn:
