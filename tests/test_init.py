@@ -1,5 +1,6 @@
 """``init``: everything that is missing comes to be, or nothing does; and what is there is left alone."""
 
+import contextlib
 import hashlib
 import json
 import socket
@@ -618,8 +619,6 @@ def test_a_program_may_call_it(database_url: str) -> None:
 
 
 def test_a_program_may_watch_it(tmp_path: Path) -> None:
-    import contextlib
-
     seen: list[str] = []
 
     def step(text: str) -> contextlib.AbstractContextManager[object]:

@@ -63,8 +63,8 @@ def test_a_file_that_is_not_there_yet_is_ready(quick_site: Site, tmp_path: Path)
 
 def test_waiting_ends_when_the_time_is_up(quick_site: Site, nowhere: str) -> None:
     began = time.monotonic()
-    done = quick_site.run("wait", "--timeout", "300ms", env={"OPAL_DATABASE__URL": nowhere})
-    assert time.monotonic() - began < 5
+    done = quick_site.run("wait", "--timeout", "3s", env={"OPAL_DATABASE__URL": nowhere})
+    assert time.monotonic() - began < 30
     assert done.code == 4
     assert done.err.startswith("waiting: no server answers there: ")
     assert done.err.count("waiting: ") == 1
@@ -72,14 +72,13 @@ def test_waiting_ends_when_the_time_is_up(quick_site: Site, nowhere: str) -> Non
 
 
 def test_waiting_ends_on_time_though_the_server_says_nothing() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as silent,
-        registry_of(f"postgresql://app@127.0.0.1:{silent.getsockname()[1]}/x") as registry,
-    ):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://app@127.0.0.1:{silent.getsockname()[1]}/x"
+        registry = registry_of(url, database={"url": url, "connect_timeout": "10m"})
         began = time.monotonic()
         with pytest.raises(DatabaseError, match="did not answer in time"):
             wait_until_ready(registry, timeout=1)
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 30
 
 
 def test_waiting_ends_when_the_server_comes_up(site: Site, postgres: Cluster) -> None:

@@ -163,7 +163,7 @@ def test_time_and_memory_are_bounded(text: str) -> None:
 
     error_of(text)
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 class TestFiles:
