@@ -266,3 +266,28 @@ class TestCreateDatabase:
 
     def test_sqlite_makes_its_own(self) -> None:
         assert not create_database(engine_of("sqlite:///x.db"), [])
+
+
+def test_each_sub_app_makes_the_types_and_sequences_of_its_own_tables(postgres_url: str) -> None:
+    engine, metadata = engine_of(postgres_url), sa.MetaData()
+    number = sa.Sequence("number", metadata=metadata)
+    mine = sa.Table("mine", metadata, sa.Column("x", sa.Enum("a", name="my_kind")))
+    theirs = sa.Table(
+        "theirs",
+        metadata,
+        sa.Column("x", sa.Enum("a", name="their_kind")),
+        sa.Column("n", sa.Integer, server_default=number.next_value()),
+    )
+    known: set[str] = set()
+
+    first = render_ddl([mine], engine.dialect, known=known)
+    second = render_ddl([theirs], engine.dialect, known=known)
+
+    assert [text.split(" (")[0] for text in first] == ["CREATE TYPE my_kind AS ENUM", "CREATE TABLE mine"]
+    assert sorted(known) == ["my_kind", "number", "their_kind"]
+    assert [text for text in second if "my_kind" in text] == []
+    with engine.begin() as connection:
+        create_tables(connection, [mine])
+        assert [enum["name"] for enum in sa.inspect(connection).get_enums()] == ["my_kind"]  # type: ignore[attr-defined]
+        create_tables(connection, [theirs], known={"my_kind"})
+    engine.dispose()
