@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from opal_registry.engines.factory import make_server_engines
 from opal_registry.engines.failures import explain, explained, is_outage
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import LockTimeoutError, PluginError, Problem, SchemaError
+from opal_registry.errors import LockTimeoutError, OwnershipError, PluginError, Problem, SchemaError
 from opal_registry.guard import Step, guarded, quiet_step
 from opal_registry.registry import Registry
 from opal_registry.schema.ddl import create_database, create_tables, render_ddl
@@ -84,7 +84,7 @@ def init(
     """Create every missing table of every sub-app, in every database that is configured for one.
 
     Safe to repeat, and safe to run from several processes at once. What exists is never altered. Where the database has
-    transactional DDL (SQLite, PostgreSQL) a failure leaves nothing behind.
+    transactional DDL (SQLite, PostgreSQL) a failure leaves nothing behind in it; each database is a run of its own.
 
     Args:
         registry: The registry of the suite.
@@ -109,6 +109,8 @@ def init(
     for run in runs:
         with step(f"looking at {run}"):
             run.look(create_missing_database=create_missing_database, dry_run=dry_run)
+    if problems := [problem for run in runs for problem in run.find_taken()]:
+        raise OwnershipError(*problems)
     if problems := [problem for run in runs for problem in run.find_impossible()]:
         raise SchemaError(*problems)
     for run in runs:
@@ -146,6 +148,18 @@ class _Run:
                 self.database_is_missing = create_database(self.engine, servers, dry_run=dry_run) and dry_run
         if not self.database_is_missing:
             self.found = survey_engine(self.engine, self.apps)
+
+    def find_taken(self) -> Iterator[Problem]:
+        """Tables that the ledger gives to a sub-app that is not installed here: another image's."""
+        here = {app.name for app in self.registry.suite.sub_apps}
+        absent = [entry for name, entry in self.found.entries.items() if name not in here]
+        owned = {table: entry for entry in absent for table in entry.tables}
+        for app in self.apps:
+            for name in sorted(owned.keys() & {table.fullname for table in app.tables}):
+                entry = owned[name]
+                what = f"the table {name!r} has two owners: sub-app {entry.name!r} ({entry.distribution} {entry.version}), "
+                what += f"which the ledger knows from another image, and sub-app {app.name!r} ({app.distribution} {app.version})"
+                yield Problem(what, str(self), "rename one of them, or use a database that the other never used")
 
     def find_impossible(self) -> Iterator[Problem]:
         for app in self.apps:

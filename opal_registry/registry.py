@@ -220,9 +220,7 @@ class Registry:
         return databases[bind]
 
     def _where(self, bind: str) -> str:
-        path = ("database",) if bind == "default" else ("binds", bind)
-        form = self._database(bind).form
-        return str(self.settings.origin(*path, "driver" if form == "parts" else form or "url"))
+        return self.settings.place_of(bind)
 
     def _sync_engine(self, bind: str) -> sa.Engine:
         return self.async_engine(bind).sync_engine

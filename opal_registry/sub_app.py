@@ -23,8 +23,8 @@ class SubApp:
         name: ``[a-z][a-z0-9_]*``, at most 30 characters; unique in the suite.
         models: Dotted names of the modules or packages that hold its models; packages are walked.
         requires: Other sub-apps that it needs, with version specifiers (PEP 440) for the distributions that bring them.
-        migrations: ``package:folder`` of its own revisions, if it has any.
-        create: How its tables come to be on a fresh database.
+        migrations: ``package:folder`` of its own revisions, if it has any; not used by this release.
+        create: How its tables come to be on a fresh database; this release knows ``models`` only, and refuses others.
         table_prefix: What the name of each of its tables must start with, if anything.
         schema: The database schema that its models declare, if any.
         bind: Which of the configured databases its tables live in.

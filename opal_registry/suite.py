@@ -179,6 +179,7 @@ class _Loading:
         decided = self._assign_owners(self.apps, ignore_strangers=self.partial)
         owners, everybodys = decided.owners, self._assign_owners(self.everybody).owners
         faults = [
+            *_not_yet(self.apps.values()),
             *decided.faults,
             *conflicts.find_conflicts(owners, self.apps),
             *references.find_dangling(owners, self.apps, everybodys),
@@ -268,6 +269,15 @@ class _Loading:
         plugins = {name: fault.plugin for fault in self.faults for name in fault.names if fault.plugin}
         plugins |= {name: app.plugin for name, app in self.rejected.items()}
         return (Quarantined(name, plugins.get(name), tuple(found)) for name, found in problems.items())
+
+
+def _not_yet(apps: Iterable[InstalledSubApp]) -> Iterator[Fault]:
+    """What a sub-app may declare, but this release cannot do: better refused than done otherwise."""
+    for app in apps:
+        if app.sub_app.create != "models":
+            what = f"{app} says create={app.sub_app.create!r}, which comes with a later release"
+            mend = 'write create="models", or leave the sub-app out with sub_apps.disabled'
+            yield Fault((app.name,), PluginError(Problem(what, str(app.plugin), mend)), app.plugin)
 
 
 def _skip(_mapper: object, _cls: object) -> object:

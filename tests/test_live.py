@@ -357,7 +357,7 @@ def test_schemas_are_told_apart(postgres_url: str) -> None:
         assert [str(d) for d in live.differences([inside])] == [
             "shop.things.id: the type is BIGINT, the model says INTEGER"
         ]
-        assert {"shop", "public", "shop.kind", "shop.things_id_seq"} <= live.type_names()
+        assert {"shop.", "public.", "shop.kind", "shop.things_id_seq"} <= live.type_names()
     engine.dispose()
 
 

@@ -1,5 +1,7 @@
 """The suite as a process sees it: only what was asked for is imported, and what is broken stays by itself."""
 
+import textwrap
+
 import pytest
 
 from tests.distributions import Site
@@ -121,3 +123,55 @@ def test_the_causes_of_all_faults_are_in_the_traceback(quick_site: Site) -> None
     shown = quick_site.run("apps", "list", "--traceback").err
     assert "ZeroDivisionError: division by zero" in shown
     assert "KeyError: 'missing'" in shown
+
+
+ONE_TABLE = """
+    import sqlalchemy as sa
+    from opal_registry.database import Base
+
+    things = sa.Table("things", Base.metadata, sa.Column("id", {column}, primary_key=True))
+"""
+
+
+def test_the_tables_that_sqlalchemy_itself_defines_are_nobodys(site: Site) -> None:
+    models = "from sqlalchemy.dialects.postgresql import JSONB\n" + textwrap.dedent(
+        ONE_TABLE.format(column="sa.Integer")
+    )
+    site.sub_app("alpha", models)  # in a process that did not import the dialect before
+    done = site.run("init")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_table_of_another_image_is_not_taken_over(quick_site: Site) -> None:
+    quick_site.sub_app("alpha", ONE_TABLE.format(column="sa.Integer"))
+    assert quick_site.run("init").code == 0
+    quick_site.uninstall("alpha")
+    quick_site.sub_app("beta", ONE_TABLE.format(column="sa.Integer"), version="2.0")
+    done = quick_site.run("init")
+    assert done.code == 3
+    assert "the table 'things' has two owners: sub-app 'alpha' (alpha 1.0), which the ledger knows" in done.err
+    assert "and sub-app 'beta' (beta 2.0)" in done.err
+
+
+def test_a_foreign_key_between_binds_is_refused(quick_site: Site) -> None:
+    quick_site.sub_app("alpha", ONE_TABLE.format(column='sa.ForeignKey("users.id")'), bind="other")
+    done = quick_site.run("init", env={"OPAL_BINDS__OTHER__URL": "sqlite:///other.db"})
+    assert done.code == 3
+    assert "which lives in another database: bind 'other' and bind 'default'" in done.err
+
+
+def test_what_this_release_cannot_do_is_refused(quick_site: Site) -> None:
+    quick_site.sub_app("alpha", ONE_TABLE.format(column="sa.Integer"), create="external", schema="shop")
+    done = quick_site.run("init")
+    assert done.code == 3
+    assert "says create='external', which comes with a later release" in done.err
+    assert "table 'things' is not in the declared schema 'shop'" in done.err
+
+
+def test_enum_types_in_variants_collide_too(quick_site: Site) -> None:
+    for name, values in (("alpha", '"a"'), ("beta", '"b"')):
+        column = f'sa.String(1).with_variant(sa.Enum({values}, name="kind"), "postgresql")'
+        quick_site.sub_app(name, ONE_TABLE.format(column=column).replace('"things"', f'"{name}s"'))
+    done = quick_site.run("init")
+    assert done.code == 3
+    assert "the enum type 'kind' has two owners" in done.err

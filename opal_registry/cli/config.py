@@ -36,7 +36,7 @@ def _check(run: Invocation) -> None:
     file = str(run.settings.config_file) if run.settings.config_file else None
     later = reserved_in_use(run.settings)
     databases = {
-        bind: describe_url(make_url(settings))
+        bind: describe_url(make_url(settings, where=run.settings.place_of(bind)))
         for bind, settings in run.settings.databases.items()
         if not settings.cloud_sql
     }

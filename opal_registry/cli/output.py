@@ -109,11 +109,20 @@ def _print_sheet(sheet: Sheet) -> None:
     table = Table(title=sheet.title or None, title_justify="left", box=style, pad_edge=False, padding=(0, 1))
     for heading in sheet.columns:
         justify: Literal["right", "left"] = "right" if heading.startswith(">") else "left"
-        whole = not person or justify == "right" or heading == sheet.columns[0]
-        table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=whole, overflow="fold")
+        wraps = person and heading == sheet.columns[-1] and justify == "left"
+        table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=not wraps, overflow="fold")
     for row in sheet.rows:
         table.add_row(*(Text(cell) for cell in row))
     console = _console(sys.stdout, width=None if person else PIPE_WIDTH)
+    console.width = max(console.width, _least_width(sheet))  # a narrower terminal breaks lines, but loses nothing
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))  # noqa: T201
+
+
+def _least_width(sheet: Sheet) -> int:
+    """How wide a sheet is if only its last column is broken into lines."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, cells)) for cells in zip(sheet.columns, *sheet.rows, strict=True)]
+    return sum(widths[:-1]) + min(widths[-1], 20) + 3 * len(widths)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.schema import conv
@@ -197,13 +198,16 @@ def iter_sequences(column: "sa.Column[object]") -> Iterator[sa.Sequence]:
             yield sequence
 
 
-def iter_types(kind: "sa.types.TypeEngine[object]") -> Iterator[sa.Enum]:
-    """The enum types that a column's type needs in a database that has them."""
+def iter_types(kind: Any) -> Iterator[Any]:
+    """The enum types and domains that a column's type needs in a database that has them."""
+    for variant in kind._variant_mapping.values():
+        yield from iter_types(variant)
     if isinstance(kind, sa.TypeDecorator):
         kind = kind.impl_instance
     if isinstance(kind, sa.ARRAY):
         kind = kind.item_type
-    if isinstance(kind, sa.Enum) and kind.name and kind.native_enum:
+    native = isinstance(kind, sa.Enum) and kind.native_enum
+    if (native or kind.__visit_name__ == "DOMAIN") and kind.name:
         yield kind
 
 
@@ -211,5 +215,5 @@ def _iter_column_claims(column: "sa.Column[object]", owner: str, table: sa.Table
     for sequence in iter_sequences(column):
         yield Claim("sequence", sequence.schema or "", sequence.name, owner, table, ("sequence", owner))
     for kind in iter_types(column.type):
-        identity: object = kind.enum_class or (owner, tuple(kind.enums))
+        identity: object = getattr(kind, "enum_class", None) or (owner, tuple(getattr(kind, "enums", ())))
         yield Claim("enum type", kind.schema or "", kind.name or "", owner, table, identity, ("type",))

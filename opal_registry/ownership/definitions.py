@@ -94,8 +94,10 @@ def capture_definition() -> Definition:
 
 
 def _iter_frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frames that tell something: SQLAlchemy's count only where a module of its own is being imported."""
     while frame is not None:
-        if _module(frame).partition(".")[0] not in {"sqlalchemy", "importlib"} and _module(frame) != __name__:
+        passing = _module(frame).partition(".")[0] in {"sqlalchemy", "importlib"} or _module(frame) == __name__
+        if not passing or frame.f_code.co_name == "<module>":
             yield frame
         frame = frame.f_back
 

@@ -197,7 +197,11 @@ def _trespasses(table: sa.Table, owner: InstalledSubApp, declared: Declared) -> 
 
 
 def _misnamed(table: sa.Table, app: InstalledSubApp) -> Iterator[Fault]:
-    prefix, where = app.sub_app.table_prefix, find_place(table)
+    prefix, schema, where = app.sub_app.table_prefix, app.sub_app.schema, find_place(table)
+    if schema and table.schema != schema:
+        what = f"{app}: table {table.fullname!r} is not in the declared schema {schema!r}"
+        mend = f'write __table_args__ = {{"schema": {schema!r}}}, or leave SubApp(schema=...) out'
+        yield Fault((app.name,), PluginError(Problem(what, where, mend)), app.plugin)
     if RESERVED.match(table.name) and table.schema is None:
         what = f"{app}: the name of table {table.fullname!r} is kept for the registry's own tables"
         yield Fault((app.name,), OwnershipError(Problem(what, where, "rename the table")), app.plugin)

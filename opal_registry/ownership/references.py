@@ -65,9 +65,21 @@ def find_dangling(
             if target is None or target not in owners:
                 absent = left_out.get(target, "") if target is not None else ""
                 faults.append(_dangling(constraint, apps[owner], absent, owners, apps))
+            elif apps[owner].sub_app.bind != apps[owners[target]].sub_app.bind:
+                faults.append(_between_binds(constraint, apps[owner], apps[owners[target]], target))
             else:
                 faults += [_no_column(key, apps[owner], target) for key in constraint.elements if _misses(key, target)]
     return faults
+
+
+def _between_binds(
+    constraint: sa.ForeignKeyConstraint, app: InstalledSubApp, other: InstalledSubApp, target: sa.Table
+) -> Fault:
+    column = f"{constraint.table.fullname}.{constraint.column_keys[0]}"
+    what = f"{app}: the foreign key of {column} points to table {target.fullname!r} of {other}, which lives in another "
+    what += f"database: bind {app.sub_app.bind!r} and bind {other.sub_app.bind!r}"
+    mend = "keep both in one bind, or keep the value without a foreign key"
+    return Fault((app.name,), OwnershipError(Problem(what, find_place(constraint.table), mend)), app.plugin)
 
 
 def _misses(key: sa.ForeignKey, target: sa.Table) -> bool:

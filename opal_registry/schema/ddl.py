@@ -46,9 +46,9 @@ def render_ddl(tables: Sequence[sa.Table], dialect: sa.Dialect, *, known: set[st
 
 
 def _create(connection: sa.Connection | MockConnection, tables: Sequence[sa.Table], known: set[str]) -> None:
-    for schema in sorted({table.schema for table in tables if table.schema} - known):
+    for schema in sorted({table.schema for table in tables if table.schema and f"{table.schema}." not in known}):
         connection.execute(CreateSchema(schema))
-        known.add(schema)
+        known.add(f"{schema}.")
     for metadata, group in _by_metadata(tables):
         metadata.create_all(_selective(connection, metadata, group, known), tables=group, checkfirst=False)
 

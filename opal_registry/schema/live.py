@@ -71,8 +71,11 @@ class Live:
         return self._key(table) in self._kinds
 
     def type_names(self) -> frozenset[str]:
-        """The types, sequences and schemas that are there; with their schema where it is not the default one."""
-        names = set(self._known_schemas)
+        """The types, sequences and schemas that are there.
+
+        A schema ends with a dot; types and sequences have theirs before them where it is not the default one.
+        """
+        names = {f"{schema}." for schema in self._known_schemas}
         for schema in self._schemas:
             prefix = f"{schema}." if schema else ""
             if self._connection.dialect.supports_sequences:

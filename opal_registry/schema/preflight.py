@@ -62,7 +62,7 @@ def _check_columns(subject: str, table: sa.Table, dialect: sa.Dialect, where: st
     for column in table.columns:
         try:
             dialect.type_compiler_instance.process(column.type, type_expression=column)
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, NotImplementedError) as error:
             what = (
                 f"{subject}: the type of column {column.name!r} does not exist in {dialect.name}: {_first_line(error)}"
             )
@@ -74,7 +74,7 @@ def _check_ddl(subject: str, table: sa.Table, dialect: sa.Dialect, where: str) -
     for statement in statements:
         try:
             statement.compile(dialect=dialect)
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, NotImplementedError) as error:
             what = f"{subject} cannot be created in {dialect.name}: {_first_line(error)}"
             yield Problem(what, where, "change the model so that this database can hold it")
 

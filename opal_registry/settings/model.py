@@ -303,6 +303,12 @@ class Settings(BaseSettings):
         """All databases by bind key: ``default`` first, then the others by name."""
         return {DEFAULT_BIND: self.database, **dict(sorted(self.binds.items()))}
 
+    def place_of(self, bind: str) -> str:
+        """Where it is said how the database of a bind is reached."""
+        path = ("database",) if bind == DEFAULT_BIND else ("binds", bind)
+        form = self.databases[bind].form
+        return str(self.origin(*path, "driver" if form == "parts" else form or "url"))
+
     @property
     def is_production(self) -> bool:
         """Whether the environment is ``production``, in whatever case it is written."""
