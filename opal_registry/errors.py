@@ -4,8 +4,12 @@ One root and a handful of children; each child knows the exit code that the comm
 :class:`Problem` records, several at once where several things are wrong, so that nobody mends one only to meet the next.
 """
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
+
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
+"""Where an object lies in memory, as Python writes it: it says nothing, and differs from run to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,9 @@ class Problem:
     what: str
     where: str = ""
     mend: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "what", ADDRESS.sub("", self.what))
 
     def __str__(self) -> str:
         lines = [self.what]

@@ -45,7 +45,7 @@ def opal_engine_created(engine: "sa.Engine", bind: str) -> None:
     """Look at, or listen to, an engine that was just made; nothing is connected yet.
 
     Args:
-        engine: The new engine; for an async engine, its ``sync_engine``.
+        engine: The new engine; for an async engine, its ``sync_engine``. The one that DDL goes through is told as well.
         bind: The key of the configured database it belongs to, such as ``default``.
 
     Example:

@@ -7,7 +7,7 @@ statement.
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,8 +17,9 @@ from sqlalchemy import orm as sa_orm
 
 from opal_registry.base import Base
 from opal_registry.discovery import Choice, Discovery, discover
-from opal_registry.engines.factory import make_async_engine, make_engine
+from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
 from opal_registry.engines.sqlite import Intent
+from opal_registry.engines.url import is_memory
 from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, guarded, quiet_step
 from opal_registry.requirements import check_requirements
@@ -61,6 +62,7 @@ class Registry:
     ) -> None:
         self._given, self._wanted, self.base, self.step = settings, sub_apps, base, step
         self._engines: dict[str, sa.Engine] = {}
+        self._migration_engines: dict[str, sa.Engine] = {}
         self._async_engines: dict[str, AsyncEngine] = {}
         self._lock = threading.RLock()
 
@@ -135,6 +137,25 @@ class Registry:
                 _announce(engine, bind, plugins)
             return self._engines[bind]
 
+    def migration_engine(self, bind: str = "default") -> sa.Engine:
+        """The engine that DDL of a configured database goes through, made on first use; nothing is connected.
+
+        It leads to ``migration_url``, works as ``migration_role`` and keeps no connection. For a SQLite database in memory
+        it is that of :meth:`engine`: another one would have a database of its own.
+
+        Raises:
+            ConfigError: As :meth:`engine`, and if ``migration_url`` or ``migration_role`` cannot be used.
+        """
+        with self._lock:
+            if bind not in self._migration_engines:
+                where = self.settings.place_of(bind, "migration_url") if bind in self.settings.databases else ""
+                plugins, engine = self._plugins, make_migration_engine(self._database(bind), where=where)
+                if is_memory(engine.url):
+                    return self.engine(bind)
+                self._migration_engines[bind] = engine
+                _announce(engine, bind, plugins)
+            return self._migration_engines[bind]
+
     def async_engine(self, bind: str = "default") -> "AsyncEngine":
         """The asyncio engine of a configured database, made on first use; nothing is connected.
 
@@ -178,20 +199,16 @@ class Registry:
         Where asyncio engines were used, prefer :meth:`aclose` in their event loop: some drivers (asyncpg) cannot say
         goodbye from elsewhere.
         """
-        with self._lock:
-            engines, self._engines = self._engines, {}
-            async_engines, self._async_engines = self._async_engines, {}
-        for engine in reversed(async_engines.values()):
+        engines, async_engines = self._forget_engines()
+        for engine in reversed(async_engines):
             with _logged(engine):
                 _dispose_elsewhere(engine)
         _dispose(engines)
 
     async def aclose(self) -> None:
         """The same from within an event loop."""
-        with self._lock:
-            engines, self._engines = self._engines, {}
-            async_engines, self._async_engines = self._async_engines, {}
-        for engine in reversed(async_engines.values()):
+        engines, async_engines = self._forget_engines()
+        for engine in reversed(async_engines):
             with _logged(engine):
                 await engine.dispose()
         _dispose(engines)
@@ -209,8 +226,16 @@ class Registry:
         await self.aclose()
 
     def __repr__(self) -> str:
-        engines = len(self._engines) + len(self._async_engines)
+        engines = len(self._engines) + len(self._migration_engines) + len(self._async_engines)
         return f"<Registry with {engines} engine{'' if engines == 1 else 's'}>"
+
+    def _forget_engines(self) -> "tuple[list[sa.Engine], list[AsyncEngine]]":
+        with self._lock:
+            engines = [*self._engines.values(), *self._migration_engines.values()]
+            async_engines = [*self._async_engines.values()]
+            for kept in (self._engines, self._migration_engines, self._async_engines):
+                kept.clear()
+        return engines, async_engines
 
     def _database(self, bind: str) -> DatabaseSettings:
         databases = self.settings.databases
@@ -230,7 +255,7 @@ class Registry:
 
     @cached_property
     def _binds(self) -> dict[sa.Table, str]:
-        return {table: app.sub_app.bind for app in self.suite.sub_apps for table in app.tables}
+        return {table: app.sub_app.bind for app in self.suite.sub_apps for table in (*app.tables, *app.twins)}
 
     @cached_property
     def _plugins(self) -> Discovery:
@@ -272,8 +297,8 @@ def _intent(*, read_only: bool) -> Intent:
     return "read_only" if read_only else "read_write"
 
 
-def _dispose(engines: Mapping[str, sa.Engine]) -> None:
-    for engine in reversed(list(engines.values())):
+def _dispose(engines: Sequence[sa.Engine]) -> None:
+    for engine in reversed(engines):
         with _logged(engine):
             engine.dispose()
 

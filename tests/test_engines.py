@@ -1,6 +1,7 @@
 """Engines: made from settings without connecting, with the right driver, pool and options."""
 
 import asyncio
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import pool
 
+from opal_registry.engines.arguments import make_arguments
 from opal_registry.engines.factory import make_async_engine, make_engine, make_server_engines, with_intent
 from opal_registry.errors import ConfigError
 from opal_registry.settings.model import DatabaseSettings
@@ -120,8 +122,8 @@ def test_certificates_that_are_not_there_are_refused() -> None:
     assert "the certificates under ssl cannot be used: No such file or directory" in said
 
 
-def test_tls_settings_reach_the_driver() -> None:
-    engine = engine_of("postgresql://db/x", ssl={"mode": "verify-full", "root_cert": "/ca.pem"})
+def told(engine: sa.Engine) -> dict[str, Any]:
+    """What a driver is told when it connects."""
     seen: dict[str, Any] = {}
 
     @sa.event.listens_for(engine, "do_connect")
@@ -131,7 +133,62 @@ def test_tls_settings_reach_the_driver() -> None:
 
     with pytest.raises(ConnectionAbortedError):
         engine.connect()
+    return seen
+
+
+def test_tls_settings_reach_the_driver() -> None:
+    seen = told(engine_of("postgresql://db/x", ssl={"mode": "verify-full", "root_cert": "/ca.pem"}))
     assert (seen["sslmode"], seen["sslrootcert"], seen["connect_timeout"]) == ("verify-full", "/ca.pem", 10)
+
+
+@pytest.mark.parametrize(
+    ("driver", "mode", "told_so"),
+    [
+        ("pymysql", "disable", {"ssl_disabled": True}),
+        ("pymysql", "prefer", {}),
+        ("pymysql", "require", (ssl.CERT_NONE, False)),
+        ("pymysql", "verify-ca", (ssl.CERT_REQUIRED, False)),
+        ("pymysql", "verify-full", (ssl.CERT_REQUIRED, True)),
+        ("asyncmy", "allow", {}),
+        ("asyncmy", "prefer", (ssl.CERT_NONE, False)),
+        ("asyncmy", "verify-full", (ssl.CERT_REQUIRED, True)),
+        ("asyncpg", "prefer", {"ssl": "prefer"}),
+        ("asyncpg", "verify-ca", (ssl.CERT_REQUIRED, False)),
+    ],
+)
+def test_each_driver_is_told_of_encryption_in_its_own_way(driver: str, mode: str, told_so: object) -> None:
+    url = sa.make_url(f"{'postgresql' if driver == 'asyncpg' else 'mysql'}+{driver}://db/x")
+    arguments = make_arguments(url, database_of(str(url), ssl={"mode": mode}))
+    found = {name: value for name, value in arguments.items() if name.startswith("ssl")}
+    context = found.get("ssl")
+    said = (context.verify_mode, context.check_hostname) if isinstance(context, ssl.SSLContext) else found
+    assert said == told_so
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "value"),
+    [
+        ("postgresql://db/x?application_name=mine&connect_timeout=3", "application_name", "mine"),
+        ("postgresql://db/x?application_name=mine&connect_timeout=3", "connect_timeout", "3"),
+        ("postgresql://db/x?sslmode=disable", "sslmode", "disable"),
+        ("mysql://db/x?charset=latin1", "charset", "latin1"),
+        ("mysql://db/x?connect_timeout=3", "connect_timeout", 3),
+    ],
+)
+def test_what_the_url_says_itself_counts(url: str, name: str, value: object) -> None:
+    assert told(engine_of(url, ssl={"mode": "require"}))[name] == value
+
+
+def test_a_driver_that_cannot_be_loaded_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ImportError("no pq wrapper available.\nAttempts made:\n- ...")
+
+    monkeypatch.setattr("sqlalchemy.dialects.postgresql.psycopg.PGDialect_psycopg.import_dbapi", fail)
+    assert refusal("postgresql://db/x") == (
+        "the driver 'psycopg' cannot be loaded: no pq wrapper available. Attempts made: - ...\n"
+        "  where: opal.yaml:3\n"
+        "  mend:  install it anew"
+    )
 
 
 @pytest.mark.parametrize("password", HARD_PASSWORDS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pymysql  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
@@ -236,6 +237,39 @@ def test_a_password_that_is_a_word_of_everyday_leaves_the_text_readable() -> Non
     assert "a table of a database" not in str(explain(psycopg.OperationalError("x"), url))
     assert "database" in str(explain(psycopg.OperationalError("in a database"), url))
     assert "opal" in str(explain(psycopg.OperationalError("no opal"), sa.make_url("postgresql://opal:opal@db/opal")))
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (psycopg.errors.OutOfMemory("x"), "the server has no memory or no room for locks left: x"),
+        (psycopg.errors.DiskFull("x"), "the disk is full: x"),
+        (pymysql.OperationalError(1021, "x"), "the disk is full: (1021, 'x')"),
+        (psycopg.errors.CannotConnectNow("x"), "the server is starting or stopping: x"),
+        (pymysql.OperationalError(1836, "x"), "the database is read-only here: (1836, 'x')"),
+        (pymysql.OperationalError(1698, "x", sqlstate="28000"), "the server does not let this user in: (1698, 'x')"),
+        (pymysql.OperationalError(1045, "x", sqlstate="28000"), "the user or the password is wrong: (1045, 'x')"),
+        (
+            pymysql.OperationalError(2003, "Can't connect to MySQL server on 'db' (timed out)"),
+            "the server did not answer in time: (2003, \"Can't connect to MySQL server on 'db' (timed out)\")",
+        ),
+        (
+            RuntimeError(
+                "'cryptography' package is required for sha256_password or caching_sha2_password auth methods"
+            ),
+            "signing in without encryption needs the module cryptography: 'cryptography' package is required for "
+            "sha256_password or caching_sha2_password auth methods",
+        ),
+        (
+            psycopg.ProgrammingError("cannot adapt <x.Y object at 0x7f83ce3d8990>"),
+            "the database refused: cannot adapt <x.Y object>",
+        ),
+    ],
+)
+def test_what_cannot_be_brought_about_here_is_understood_too(error: Exception, what: str) -> None:
+    with pytest.raises(DatabaseError) as caught, explained(URL):
+        raise error
+    assert caught.value.problems[0].what == what
 
 
 def test_errors_of_others_pass() -> None:

@@ -250,3 +250,26 @@ class TestTheFile:
     def test_an_empty_opal_config_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="OPAL_CONFIG is empty"):
             load_settings(environ={"OPAL_CONFIG": ""}, directory=tmp_path)
+
+
+def test_a_direct_connection_goes_when_the_url_beside_it_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    text = "database:\n  url: postgresql://pooler/live\n  migration_url: postgresql://live/live\n"
+    (tmp_path / "config/opal.yaml").write_text(text)
+
+    staging = load_settings(environ={"DATABASE_URL": "postgresql://staging/opal"}, directory=tmp_path)
+    live = load_settings(environ={"OPAL_DATABASE__POOL__SIZE": "3"}, directory=tmp_path)
+
+    assert staging.database.migration_url is None
+    assert live.database.migration_url is not None
+
+
+def test_a_direct_connection_alone_comes_on_top_of_any_url(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/opal.yaml").write_text("database:\n  url: postgresql://pooler/live\n")
+    environ = {"OPAL_DATABASE__MIGRATION_URL": "postgresql://live/live"}
+
+    found = load_settings(environ=environ, directory=tmp_path).database.migration_url
+
+    assert found is not None
+    assert found.get_secret_value() == "postgresql://live/live"

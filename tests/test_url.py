@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from opal_registry.engines.url import describe_url, get_sqlite_path, make_url, parse_url
+from opal_registry.engines.url import describe_url, get_sqlite_path, is_memory, make_url, parse_url
 from opal_registry.errors import ConfigError
 from opal_registry.settings.model import DatabaseSettings
 from tests.databases import database_of
@@ -140,6 +140,7 @@ def test_a_cloud_sql_instance_says_that_it_comes_later() -> None:
 )
 def test_the_file_of_a_url(url: str, path: str | None) -> None:
     assert get_sqlite_path(sa.make_url(url)) == (Path(path) if path else None)
+    assert is_memory(sa.make_url(url)) is (path is None and url.startswith("sqlite"))
 
 
 def test_people_see_an_absolute_path_and_no_password() -> None:

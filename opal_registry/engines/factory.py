@@ -1,48 +1,75 @@
 """Engines: made from settings without connecting, each with what its database needs to be safe."""
 
 import importlib.util
-import ssl
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines import sqlite
-from opal_registry.engines.url import get_sqlite_path, make_url
+from opal_registry.engines import mysql, sqlite
+from opal_registry.engines.arguments import make_arguments
+from opal_registry.engines.migration import ask_little, make_migration_url, take_role
+from opal_registry.engines.schemas import leave_out_schemas
+from opal_registry.engines.url import is_memory, make_url
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.model import DatabaseSettings
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-APPLICATION_NAME = "opal_registry"
-EXTRAS = {"pymysql": "mysql", "asyncmy": "mysql", "aiosqlite": "async", "asyncpg": "async", "psycopg": ""}
+_MYSQL, _ASYNC = "opal-registry[mysql]", "opal-registry[async]"
+EXTRAS = {"pymysql": _MYSQL, "asyncmy": _MYSQL, "aiosqlite": _ASYNC, "asyncpg": _ASYNC}
 """The extra of this distribution that brings a driver."""
 
+PACKAGES = {"MySQLdb": "mysqlclient", "mysql": "mysql-connector-python"}
+"""The distribution that brings a module, where it has another name."""
 
-def make_engine(settings: DatabaseSettings, *, where: str = "", database: str | None = None) -> sa.Engine:
+
+def make_engine(settings: DatabaseSettings, *, where: str = "") -> sa.Engine:
     """Make an engine for one configured database; nothing is connected.
 
     Args:
         settings: The database.
         where: Where its URL stands, for error texts.
-        database: Another database of the same server, to be reached in the same way.
 
     Raises:
         ConfigError: If the URL cannot be meant, or its driver is not installed.
     """
     url = make_url(settings, where=where)
-    if database is not None:
-        url = url.set(database=database)
-    engine = _create(sa.create_engine, url, settings, where)
+    engine = _create(sa.create_engine, url, settings, where, **_pool_options(url, settings))
     return _make_safe(engine, settings)
+
+
+def make_migration_engine(settings: DatabaseSettings, *, where: str = "") -> sa.Engine:
+    """Make the engine that DDL goes through: to ``migration_url``, as ``migration_role``; nothing is connected.
+
+    It keeps no connection, asks a new one as little as possible, and tells the server which process it belongs to.
+
+    Args:
+        settings: The database.
+        where: Where ``migration_url`` stands, or else the URL, for error texts.
+
+    Raises:
+        ConfigError: As :func:`make_engine`, and if the URL leads elsewhere or the role cannot be.
+    """
+    url = make_migration_url(settings, where=where)
+    engine = make_engine(settings, where=where) if is_memory(url) else _make_direct(url, settings, where)
+    if settings.migration_role:
+        take_role(engine, settings.migration_role)
+    return engine
 
 
 def make_server_engines(settings: DatabaseSettings) -> list[sa.Engine]:
     """Engines of the databases that every server has, through which another one can be made."""
+    url = make_migration_url(settings)
     names = {"postgresql": ("postgres", "template1"), "mysql": ("",), "mariadb": ("",)}
-    return [make_engine(settings, database=name) for name in names.get(make_url(settings).get_backend_name(), ())]
+    databases = names.get(url.get_backend_name(), ())
+    engines = [_make_direct(url.set(database=name), settings, where="") for name in databases]
+    if settings.migration_role and url.get_backend_name() in mysql.NAMES:
+        for engine in engines:  # the right to make one may be the role's; PostgreSQL makes it the owner instead
+            take_role(engine, settings.migration_role)
+    return engines
 
 
 def make_async_engine(settings: DatabaseSettings, *, where: str = "") -> "AsyncEngine":
@@ -57,7 +84,7 @@ def make_async_engine(settings: DatabaseSettings, *, where: str = "") -> "AsyncE
     from sqlalchemy.ext.asyncio import create_async_engine
 
     url = make_url(settings, where=where, use_async=True)
-    engine: AsyncEngine = _create(create_async_engine, url, settings, where)
+    engine: AsyncEngine = _create(create_async_engine, url, settings, where, **_pool_options(url, settings))
     _make_safe(engine.sync_engine, settings)
     return engine
 
@@ -72,37 +99,59 @@ def with_intent(engine: sa.Engine, intent: sqlite.Intent) -> sa.Engine:
     return engine.execution_options(**options)
 
 
-def _create(create: Callable[..., Any], url: sa.URL, settings: DatabaseSettings, where: str) -> Any:
-    options = {"hide_parameters": True, **_pool_options(url, settings)}
+def _make_direct(url: sa.URL, settings: DatabaseSettings, where: str) -> sa.Engine:
+    """An engine for a few transactions of one run, whose process the server is told."""
+    options = {"use_native_hstore": False} if url.get_driver_name() == "psycopg" else {}
+    url = url.difference_update_query(["application_name", "program_name"])
+    engine: sa.Engine = _create(sa.create_engine, url, settings, where, for_run=True, poolclass=sa.NullPool, **options)
+    if engine.dialect.driver == "psycopg":
+        ask_little(engine.dialect)
+    return _make_safe(engine, settings)
+
+
+def _create(
+    create: Callable[..., Any],
+    url: sa.URL,
+    settings: DatabaseSettings,
+    where: str,
+    *,
+    for_run: bool = False,
+    **options: Any,
+) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", sa.exc.SAWarning)  # an option that is ignored is not what anybody wanted
-            engine = create(url, connect_args=_connect_args(url, settings), **options)
+            arguments = make_arguments(url, settings, for_run=for_run)
+            engine = create(url, connect_args=arguments, hide_parameters=True, **options)
             engine.dialect.create_connect_args(url)
             return engine
-    except ModuleNotFoundError as error:
-        driver = url.get_driver_name()
-        extra = EXTRAS.get(driver)
-        install = f"pip install 'opal-registry[{extra}]'" if extra else f"pip install {error.name}"
-        problem = Problem(
-            f"the driver {driver!r} needs the module {error.name!r}, which is not installed", where, install
+    except (ImportError, OSError, sa.exc.SAWarning, sa.exc.ArgumentError, ValueError, TypeError) as error:
+        raise ConfigError(_find_mistake(error, url, where)) from None
+
+
+def _find_mistake(error: Exception, url: sa.URL, where: str) -> Problem:
+    """What in the settings SQLAlchemy or a driver stumbled over."""
+    driver, plain = url.get_driver_name(), f"leave it out: {url.get_backend_name()}://..."
+    if isinstance(error, ModuleNotFoundError):
+        what = f"the driver {driver!r} needs the module {error.name!r}, which is not installed"
+        if driver in EXTRAS:
+            return Problem(what, where, f"pip install '{EXTRAS[driver]}'")
+        return Problem(what, where, f"pip install {PACKAGES.get(str(error.name), error.name)}; or {plain}")
+    if isinstance(error, ImportError):
+        return Problem(
+            f"the driver {driver!r} cannot be loaded: {' '.join(str(error).split())}", where, "install it anew"
         )
-        raise ConfigError(problem) from None
-    except sa.exc.NoSuchModuleError:
-        problem = Problem(
-            f"SQLAlchemy knows no driver {url.drivername!r}", where, f"leave it out: {url.get_backend_name()}://..."
-        )
-        raise ConfigError(problem) from None
-    except OSError as error:
+    if isinstance(error, sa.exc.NoSuchModuleError):
+        return Problem(f"SQLAlchemy knows no driver {url.drivername!r}", where, plain)
+    if isinstance(error, OSError):
         what = f"the certificates under ssl cannot be used: {error.strerror or error}"
-        raise ConfigError(Problem(what, where, "correct ssl.root_cert, ssl.cert and ssl.key")) from None
-    except (sa.exc.SAWarning, sa.exc.ArgumentError, ValueError, TypeError) as error:
-        what = f"the URL holds an option that {url.get_driver_name()} cannot use: {str(error).partition('; ')[0]}"
-        raise ConfigError(Problem(what, where, "correct what follows the '?' in the URL")) from None
+        return Problem(what, where, "correct ssl.root_cert, ssl.cert and ssl.key")
+    what = f"the URL holds an option that {driver} cannot use: {str(error).partition('; ')[0]}"
+    return Problem(what, where, "correct what follows the '?' in the URL")
 
 
 def _pool_options(url: sa.URL, settings: DatabaseSettings) -> dict[str, Any]:
-    if url.get_backend_name() == "sqlite" and get_sqlite_path(url) is None:
+    if is_memory(url):
         return {"poolclass": sa.StaticPool}
     pool = settings.pool
     return {
@@ -115,45 +164,10 @@ def _pool_options(url: sa.URL, settings: DatabaseSettings) -> dict[str, Any]:
     }
 
 
-def _connect_args(url: sa.URL, settings: DatabaseSettings) -> dict[str, Any]:
-    wait = max(1, round(settings.connect_timeout))
-    driver = url.get_driver_name()
-    args: dict[str, dict[str, Any]] = {
-        "pysqlite": {"check_same_thread": False},
-        "psycopg": {"connect_timeout": wait, "application_name": APPLICATION_NAME},
-        "asyncpg": {"timeout": wait, "server_settings": {"application_name": APPLICATION_NAME}},
-        "pg8000": {"timeout": wait, "application_name": APPLICATION_NAME},
-        "pymysql": {"connect_timeout": wait, "charset": "utf8mb4"},
-        "asyncmy": {"connect_timeout": wait, "charset": "utf8mb4"},
-    }
-    return args.get(driver, {}) | _tls_args(driver, settings)
-
-
-def _tls_args(driver: str, settings: DatabaseSettings) -> dict[str, Any]:
-    tls = settings.ssl
-    if tls is None:
-        return {}
-    if driver == "psycopg":
-        given = {"sslmode": tls.mode, "sslrootcert": tls.root_cert, "sslcert": tls.cert, "sslkey": tls.key}
-        return {name: str(value) for name, value in given.items() if value is not None}
-    if tls.mode == "disable":
-        return {"ssl_disabled": True} if driver == "pymysql" else {}
-    context = ssl.create_default_context(cafile=str(tls.root_cert) if tls.root_cert else None)
-    context.check_hostname = tls.mode == "verify-full"
-    context.verify_mode = ssl.CERT_REQUIRED if tls.mode in {"verify-ca", "verify-full"} else ssl.CERT_NONE
-    if tls.cert:
-        context.load_cert_chain(str(tls.cert), str(tls.key) if tls.key else None)
-    return {"ssl_context" if driver == "pg8000" else "ssl": context}
-
-
 def _make_safe(engine: sa.Engine, settings: DatabaseSettings) -> sa.Engine:
     if engine.dialect.name == "sqlite":
         sqlite.make_safe(engine, wait=settings.pool.timeout)
-    elif engine.dialect.name in {"mysql", "mariadb"}:
-        sa.event.listen(engine, "begin", _begin_mysql)
+        leave_out_schemas(engine.dialect)
+    elif engine.dialect.name in mysql.NAMES:
+        mysql.make_safe(engine)
     return engine
-
-
-def _begin_mysql(connection: sa.Connection) -> None:
-    if connection.get_execution_options().get(sqlite.OPTION) == "read_only":
-        connection.exec_driver_sql("START TRANSACTION READ ONLY")

@@ -15,6 +15,9 @@ from opal_registry.errors import DatabaseError, LockTimeoutError, Problem
 DRIVERS = {"sqlite3", "psycopg", "pymysql", "asyncpg", "asyncmy", "pg8000"}
 """The modules whose exceptions are a database's errors too, where they come without SQLAlchemy's wrapping."""
 
+NO_CODES = (0, 2003)
+"""Numbers that drivers of MySQL give to all that may happen before a connection has come about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
@@ -38,7 +41,7 @@ class Meaning:
 
     def fits(self, code: str, text: str) -> bool:
         """Whether an error means this: by its code if it has one, else by its text."""
-        if not code:
+        if not code or (code == "08P01" and "query_wait_timeout" in text):  # PgBouncer's code for most of what it says
             return bool(self.text) and re.search(self.text, text, re.IGNORECASE) is not None
         known = self.codes.split()
         return code in known or any(known_code in known for known_code in _classes(code))
@@ -46,31 +49,43 @@ class Meaning:
 
 MEANINGS = (
     Meaning("28P01 1045", r"password authentication failed|no password supplied", "the user or the password is wrong", "correct database.user and database.password"),
-    Meaning("28 1698", r"no pg_hba\.conf entry|role .* (does not exist|is not permitted)", "the server does not let this user in", "correct database.user, or ask for access"),
+    Meaning("28 1129 1130 1251 1698 2059", r"no pg_hba\.conf entry|role .* (does not exist|is not permitted)", "the server does not let this user in", "correct database.user, or ask for access"),
+    Meaning("", r"'cryptography' package is required", "signing in without encryption needs the module cryptography", "pip install cryptography, or encrypt the connection (database.ssl)"),
     Meaning("3D 1049", r"database .* does not exist", "there is no database of that name", "create it (opal-db init --create-database), or correct the name"),
-    Meaning("42501 1044 1142 1227", r"permission denied", "the user may not do this", "let somebody who may do it, or grant it; PostgreSQL needs GRANT CREATE ON SCHEMA for tables, CREATEDB for databases"),
+    Meaning("42501 1044 1142 1143 1227 1370", r"permission denied", "the user may not do this", "let somebody who may do it, or grant it; PostgreSQL needs GRANT CREATE ON SCHEMA for tables, CREATEDB for databases"),
     Meaning("55P03 1205", "", "something else holds a lock for too long", "look for long transactions, then run the command again", LockTimeoutError),
     Meaning("SQLITE_BUSY", "", "another process writes to the database and does not finish", "run the command again; if it persists, look for a process that keeps a transaction open", LockTimeoutError),
-    Meaning("57P03", r"starting up|shutting down|not currently accepting|in recovery mode", "the server is starting or stopping", "wait for it: opal-db wait"),
-    Meaning("53300 1040", r"too many (clients|connections)|connection slots are reserved", "the server has no connection left", "lower database.pool.size, or raise the server's limit"),
+    Meaning("57P03 1047 1053", r"starting up|shutting down|not currently accepting|in recovery mode", "the server is starting or stopping", "wait for it: opal-db wait"),
+    Meaning("53300 1040 1203 1226", r"too many (clients|connections)|connection slots are reserved", "the server has no connection left", "lower database.pool.size, or raise the server's limit"),
     Meaning("53200", "", "the server has no memory or no room for locks left", "raise max_locks_per_transaction on the server"),
-    Meaning("53100 SQLITE_FULL 1021", r"no space left", "the disk is full", "make room on the disk; what was begun has been undone"),
-    Meaning("25006 SQLITE_READONLY 1290 1836", "", "the database is read-only here", "check the permissions of the file and its directory, or connect to the primary"),
+    Meaning("53100 SQLITE_FULL 1021 1114", r"no space left", "the disk is full", "make room on the disk, then run the command again"),
+    Meaning("SQLITE_READONLY", "", "the database is read-only here", "check the permissions of the file and its directory, and what else is written in the URL"),
+    Meaning("25006 1290 1836", "", "the database is read-only here", "it is a standby, or set to be read-only: connect to the primary"),
+    Meaning("1792", "", "the transaction was declared read-only", "open the session without read_only=True, or move the write out of it", outage=False),
     Meaning("SQLITE_NOTADB", "", "the file is not a SQLite database", "correct database.url, or move the file away"),
     Meaning("SQLITE_CORRUPT", "", "the database file is damaged", "restore it from a backup"),
     Meaning("SQLITE_CANTOPEN", "", "the file cannot be opened", "check the path and the permissions of its directory"),
     Meaning("SQLITE_IOERR", "", "the file cannot be read or written", "check the disk and what it is mounted with"),
-    Meaning("57014 3024", "", "the server ended the statement: it took too long", "raise statement_timeout for this user, or run the command when less is going on"),
-    Meaning("40 1213", "", "two transactions got into each other's way", "run the command again"),
+    Meaning("57014 1317 1969 3024", "", "the server ended the statement: it took too long", "raise statement_timeout for this user, or run the command when less is going on"),
+    Meaning("40 1020 1213", "", "two transactions got into each other's way", "run the command again"),
     Meaning("", r"name or service not known|could not translate host|getaddrinfo|name resolution|resolve host|idna", "the host name is not known", "correct database.host"),
-    Meaning("2003", r"connection refused|can't connect|no such file or directory|no route to host|network is unreachable", "no server answers there", "start it, or correct database.host and database.port"),
-    Meaning("", r"\bSSL\b|\bTLS\b|certificate", "the encryption of the connection cannot be agreed on", "check database.ssl, and what the server offers"),
+    Meaning("", r"query_wait_timeout", "PgBouncer had no connection to the server free in time", "raise its pool_size, or go to the server directly with database.migration_url"),
     Meaning("", r"timeout expired|timed out|connection timeout", "the server did not answer in time", "check the address and the firewall, or raise database.connect_timeout"),
-    Meaning("08 57P01 57P02 57P04 2006 2013", r"closed the connection|connection.*(lost|closed|reset)|terminating connection|broken pipe|eof detected", "the connection was cut", "run the command again; nothing half done is left where DDL is transactional"),
+    Meaning("2026 3159", r"\bSSL\b|\bTLS\b|certificate", "the encryption of the connection cannot be agreed on", "check database.ssl, and what the server offers"),
+    Meaning("2002", r"connection refused|can't connect|no such file or directory|no route to host|network is unreachable", "no server answers there", "start it, or correct database.host and database.port"),
+    Meaning("08 57P01 57P02 57P04 1927 2006 2013 2055", r"closed the connection|connection.*(lost|closed|reset)|terminating connection|broken pipe|eof detected", "the connection was cut", "run the command again; nothing half done is left where DDL is transactional"),
     Meaning("", r"invalid (connection option|URI query parameter|\w+ value)", "the driver does not know an option of the URL", "correct what follows the '?' in database.url"),
-    Meaning("42P07 42P06 42710 1050", "", "something of that name is there already", "rename or drop it; tables, indexes, sequences and views share their names", outage=False),
-    Meaning("42704 42883", "", "the database lacks a type or a function that the models use", "install the extension that brings it (CREATE EXTENSION), or change the model", outage=False),
-    Meaning("23 SQLITE_CONSTRAINT 1062 1452", "", "a row breaks a rule of its table", "mend what writes it", outage=False),
+    Meaning("42P04 42P06 42P07 42710 1007 1050 1061 1826", "", "something of that name is there already", "rename or drop it; tables, indexes, sequences and views share their names", outage=False),
+    Meaning("42704 42883 1305 4161", "", "the database lacks a type or a function that the models use", "install the extension that brings it (CREATE EXTENSION), or change the model", outage=False),
+    Meaning("1115 1273", "", "the server lacks a character set or a collation that the models name", "leave it out of the model, or name one that the server has", outage=False),
+    Meaning("42601 1064", "", "the database does not understand the statement", "it is meant for another database: correct it, or keep it for that one with execute_if(dialect=...)", outage=False),
+    Meaning("1071", "", "an index is too long for this database", "give its columns a shorter length, or index only the beginning of them: Index(..., mysql_length=191)", outage=False),
+    Meaning("1170", "", "an index of a TEXT or BLOB column needs a length", "use String(length), or index only the beginning of it: Index(..., mysql_length=191)", outage=False),
+    Meaning("54011 1117 1118", "", "the columns of the table are too many or too long for this database", "use Text in place of long strings, or split the table", outage=False),
+    Meaning("42622 1059", "", "a name is too long for this database", "give it a shorter name", outage=False),
+    Meaning("42830 1005 1215 1822 3780", "", "a foreign key cannot be made as the models say", "let it refer to a column of the same type that is a primary key or unique", outage=False),
+    Meaning("22001 22003 22007 22008 22P02 1264 1366 1406", "", "a value does not fit its column", "mend what writes it, or the column", outage=False),
+    Meaning("23 SQLITE_CONSTRAINT 1048 1062 1451 1452 4025", "", "a row breaks a rule of its table", "mend what writes it", outage=False),
 )  # fmt: skip
 """The first one that fits counts."""
 
@@ -99,7 +114,8 @@ def explained(url: sa.URL, *, doing: str = "") -> Iterator[None]:
 def is_database_error(error: BaseException) -> bool:
     """Whether an exception is what a database, its driver or the way to it says."""
     kinds = (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, UnicodeError)
-    return isinstance(error, kinds) or type(error).__module__.partition(".")[0] in DRIVERS
+    lacks_module = isinstance(error, RuntimeError) and "'cryptography' package is required" in str(error)
+    return isinstance(error, kinds) or lacks_module or type(error).__module__.partition(".")[0] in DRIVERS
 
 
 def is_outage(error: BaseException) -> bool:
@@ -146,17 +162,25 @@ def _find_file_problem(path: Path, *, must_exist: bool) -> Problem | None:
 
 
 def _find_meaning(original: BaseException) -> Meaning:
-    code, text = _code(original), str(original)
+    code, text = find_code(original), str(original)
     return next((meaning for meaning in MEANINGS if meaning.fits(code, text)), UNKNOWN)
 
 
-def _code(original: BaseException) -> str:
-    """The error's code in its database's own way; empty if the driver knows none."""
-    for name in ("sqlstate", "sqlite_errorname"):
-        if code := getattr(original, name, None):
-            return str(code)
-    number = original.args[0] if original.args else None
-    return str(number) if isinstance(number, int) and not isinstance(original, OSError) else ""
+def find_code(original: BaseException | None) -> str:
+    """The code of a driver's error in its database's own way; empty if there is none.
+
+    Args:
+        original: What the driver raised.
+
+    Returns:
+        The number of MySQL, SQLite's name, PostgreSQL's SQLSTATE (drivers of MySQL know that too, but it says less).
+    """
+    told = next(iter(getattr(original, "args", ())), None)
+    if isinstance(told, int) and not isinstance(original, OSError):
+        return "" if told in NO_CODES else str(told)
+    if isinstance(told, dict):  # pg8000
+        return str(told.get("C", ""))
+    return str(getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None) or "")
 
 
 def _classes(code: str) -> list[str]:

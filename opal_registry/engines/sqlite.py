@@ -99,6 +99,7 @@ def _use_wal(connection: sa.Connection, cursor: DBAPICursor) -> None:
     if not connection.connection.info.get("opal_wal"):
         with contextlib.suppress(sqlite3.OperationalError):  # the write itself says better what is wrong
             cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.fetchall()  # until its answer is read, it is not in force
             connection.connection.info["opal_wal"] = True
 
 

@@ -44,7 +44,7 @@ def make_url(settings: DatabaseSettings, *, where: str = "", use_async: bool = F
             )
         )
     url = _from_parts(settings) if settings.form == "parts" else _from_text(settings, where)
-    return _with_driver(url, use_async=use_async)
+    return with_driver(url, use_async=use_async)
 
 
 def parse_url(text: str, *, where: str = "") -> sa.URL:
@@ -93,6 +93,11 @@ def get_sqlite_path(url: sa.URL) -> Path | None:
     if database.startswith("file:"):
         return Path(unquote(database.removeprefix("file:").partition("?")[0]))
     return Path(database)
+
+
+def is_memory(url: sa.URL) -> bool:
+    """Whether a URL is that of a SQLite database in memory, which each engine has for itself."""
+    return url.get_backend_name() == "sqlite" and get_sqlite_path(url) is None
 
 
 def describe_url(url: sa.URL) -> str:
@@ -161,7 +166,8 @@ def _from_parts(settings: DatabaseSettings) -> sa.URL:
     )
 
 
-def _with_driver(url: sa.URL, *, use_async: bool) -> sa.URL:
+def with_driver(url: sa.URL, *, use_async: bool = False) -> sa.URL:
+    """The same URL with a driver that an ordinary or an asyncio engine can use."""
     dialect, _, driver = url.drivername.partition("+")
     if use_async and driver not in BOTH | ONLY_ASYNC:
         return url.set(drivername=f"{dialect}+{ASYNC_DRIVERS[dialect]}")

@@ -1,7 +1,10 @@
 """Settings for people and editors: what is wrong with them, what they are and where from, which there may be."""
 
+import ast
 import difflib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,11 +13,12 @@ from pydantic_core import ErrorDetails
 
 from opal_registry.errors import Problem
 from opal_registry.secrets import MASK, Secret, mask_url, type_name
+from opal_registry.settings import model
 from opal_registry.settings.kinds import SECONDS
 from opal_registry.settings.layers import Key, Merged
 from opal_registry.settings.model import DatabaseSettings, Settings
+from opal_registry.settings.origin import dotted
 from opal_registry.settings.shape import keys_of, shape_at
-from opal_registry.settings.yaml_file import dotted
 
 _LATER = {"shards": "shards come with a later release"}
 _SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
@@ -150,8 +154,8 @@ def reserved_in_use(settings: Settings) -> list[str]:
     """The keys that are set but that this release does not act upon yet.
 
     Example:
-        >>> reserved_in_use(Settings(database={"url": "postgresql://db/suite", "migration_role": "opal_owner"}))
-        ['database.migration_role']
+        >>> reserved_in_use(Settings(database={"url": "postgresql://db/suite", "routing": {"reads": "replica"}}))
+        ['database.routing']
     """
     return [dotted(path) for path in _reserved(settings, ())]
 
@@ -184,8 +188,28 @@ def settings_schema() -> dict[str, Any]:
     """
     schema = _without_nulls(Settings.model_json_schema())
     schema["title"] = "opal_registry"
+    texts = _docstrings()
+    for name, section in {**schema["$defs"], "Settings": schema}.items():
+        for key, part in section["properties"].items():
+            part.setdefault("description", texts[name][key])
     schema["properties"]["binds"]["propertyNames"] = {"pattern": "^[a-z][a-z0-9_]*$", "not": {"const": "default"}}
     return {"$schema": _SCHEMA_ID, **schema}
+
+
+def _docstrings() -> dict[str, dict[str, str]]:
+    """The text below each key of each section; pydantic could collect it, but would do so at every start."""
+    found: dict[str, dict[str, str]] = {}
+    for section in ast.parse(inspect.getsource(model)).body:
+        if isinstance(section, ast.ClassDef):
+            inherited = [text for base in section.bases for text in found.get(ast.unparse(base), {}).items()]
+            found[section.name] = dict(inherited) | dict(_docstrings_in(section.body))
+    return found
+
+
+def _docstrings_in(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for line, text in pairwise(body):
+        if isinstance(line, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            yield ast.unparse(line.target), str(text.value.value)
 
 
 def _without_nulls(schema: Any) -> Any:

@@ -15,12 +15,12 @@ from urllib.parse import quote, unquote
 from opal_registry.errors import Problem
 from opal_registry.secrets import Secret
 from opal_registry.settings.model import FORMS
-from opal_registry.settings.origin import Origin
+from opal_registry.settings.origin import Origin, dotted
 from opal_registry.settings.shape import shape_at
-from opal_registry.settings.yaml_file import dotted
 
 Key = tuple[str, ...]
-URL_KEYS = ("url", "migration_url")
+MIGRATION = "migration_url"
+URL_KEYS = ("url", MIGRATION)
 PATH_KEYS = ("root_cert", "cert", "key")
 CREDENTIALS = ("user", "password", "ssl")
 _SAFE_IN_PATH = "/ :@!$&'()*+,;=~\\"
@@ -220,7 +220,10 @@ def _database(path: Key) -> Key | None:
 
 
 def _settle(prefix: Key, layers: list[Layer], merged: Merged) -> None:
-    """Let the highest layer that says how to connect decide the form; take the other forms out of all lower ones."""
+    """Let the highest layer that says how to connect decide the form; take the other forms out of all lower ones.
+
+    What those say of a direct connection for DDL goes with them: it would lead to another database.
+    """
     chosen = ""
     credentials_fit = True
     for layer in layers:
@@ -228,15 +231,21 @@ def _settle(prefix: Key, layers: list[Layer], merged: Merged) -> None:
         if len(found) > 1:
             merged.conflicts.add(prefix)
             merged.problems.append(_conflict(prefix, layer, found))
-        for form, paths in found.items():
-            if chosen and form != chosen:
-                merged.set_aside |= {path: layer.leaves.pop(path).origin for path in paths}
+        if chosen:
+            _set_aside(layer, [path for form, paths in found.items() if form != chosen for path in paths], merged)
+            _set_aside(layer, [(*prefix, MIGRATION)] if found else [], merged)
         if not credentials_fit:
             for path in [path for path in layer.leaves if _is_credential(prefix, path)]:
                 del layer.leaves[path]
         if not chosen and found:
             chosen = next(iter(found))
             credentials_fit = chosen != "cloud_sql" and not _is_sqlite(layer.leaves.get((*prefix, "url")))
+
+
+def _set_aside(layer: Layer, paths: list[Key], merged: Merged) -> None:
+    for path in paths:
+        if path in layer.leaves:
+            merged.set_aside[path] = layer.leaves.pop(path).origin
 
 
 def _key_below(prefix: Key, path: Key) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from opal_registry.secrets import Secret
 from opal_registry.settings.kinds import (
@@ -43,7 +42,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 class Section(BaseModel):
     """What all sections have in common: unknown keys are errors, nothing changes afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class SslSettings(Section):
@@ -208,10 +207,10 @@ class DatabaseSettings(Connection):
     """How long to wait for the server to answer."""
     pool: PoolSettings = PoolSettings()
     """The connections that are kept open."""
-    migration_url: Annotated[Secret | None, Field(json_schema_extra=RESERVED)] = None
-    """A direct connection for DDL; checked, not yet used."""
-    migration_role: Annotated[Text | None, Field(json_schema_extra=RESERVED)] = None
-    """SET ROLE before DDL; checked, not yet used."""
+    migration_url: Annotated[Secret | None, Field(examples=["postgresql://opal_deploy@db.example/suite"])] = None
+    """Another way to the same database, for DDL: past the pooler, or as another user. What it lacks is taken from url."""
+    migration_role: Text | None = None
+    """The role that makes tables, and so owns them: SET ROLE before DDL. Not for SQLite."""
     replicas: Annotated[list[ReplicaSettings], Field(json_schema_extra=RESERVED)] = []
     """Copies that may be read; checked, not yet used."""
     routing: Annotated[RoutingSettings, Field(json_schema_extra=RESERVED)] = RoutingSettings()
@@ -251,7 +250,7 @@ class ChecksSettings(Section):
     """The id of a finding, and why it is not one here."""
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """Everything that is configured. ``load_settings()`` fills it; made directly, it reads nothing.
 
     Example:
@@ -260,9 +259,7 @@ class Settings(BaseSettings):
         (Secret('********'), 60.0, ['default'])
     """
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(validate_default=True)
 
     environment: EnvironmentName = "development"
     """What this is: development, staging, production, or any other name. OPAL_ENV sets it too."""
@@ -303,9 +300,11 @@ class Settings(BaseSettings):
         """All databases by bind key: ``default`` first, then the others by name."""
         return {DEFAULT_BIND: self.database, **dict(sorted(self.binds.items()))}
 
-    def place_of(self, bind: str) -> str:
-        """Where it is said how the database of a bind is reached."""
+    def place_of(self, bind: str, key: str = "url") -> str:
+        """Where it is said how the database of a bind is reached; or, if it is set, where a key of it is set."""
         path = ("database",) if bind == DEFAULT_BIND else ("binds", bind)
+        if key != "url" and getattr(self.databases[bind], key) is not None:
+            return str(self.origin(*path, key))
         form = self.databases[bind].form
         return str(self.origin(*path, "driver" if form == "parts" else form or "url"))
 
@@ -331,8 +330,3 @@ class Settings(BaseSettings):
                 what = f"holds {key}, which does not say how to connect"
                 raise fault(what, f"write url, or the parts, or cloud_sql under binds.{key}")
         return value
-
-    @classmethod
-    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is given and nothing else: the sources, in their order, are in ``opal_registry.settings.sources``."""
-        return (sources["init_settings"],)

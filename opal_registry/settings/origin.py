@@ -1,5 +1,6 @@
-"""Where a value of the configuration comes from."""
+"""Where a value of the configuration comes from, and what its key is called."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -24,3 +25,13 @@ class Origin:
         if self.source in ("file", ".env"):
             return self.place
         return f"{self.source} {self.place}".strip()
+
+
+def dotted(path: Iterable[object]) -> str:
+    """A path as people write it.
+
+    Example:
+        >>> dotted(("database", "replicas", "0", "url"))
+        'database.replicas[0].url'
+    """
+    return "".join(f"[{key}]" if str(key).isdigit() else f".{key}" for key in path).removeprefix(".")

@@ -17,7 +17,7 @@ from opal_registry.settings.explain import describe, problem_of, reserved_in_use
 from opal_registry.settings.kinds import PLAIN_NAME
 from opal_registry.settings.layers import Key, Layer, Leaf, Merged, Reading, anchor_url, merge, sqlite_path
 from opal_registry.settings.model import DEFAULT_BIND, DEFAULT_URL, FORMS, DatabaseSettings, Settings
-from opal_registry.settings.origin import Origin
+from opal_registry.settings.origin import Origin, dotted
 from opal_registry.settings.shape import shape_at
 from opal_registry.settings.variables import (
     Variable,
@@ -27,7 +27,6 @@ from opal_registry.settings.variables import (
     secret_file_variables,
     variable_name,
 )
-from opal_registry.settings.yaml_file import dotted, load_yaml
 
 DEFAULT_FILE = Path("config/opal.yaml")
 DEFAULT_NAME = "opal_suite.db"
@@ -90,6 +89,8 @@ def _from_file(sources: _Sources) -> list[Layer]:
     path = sources.config_file
     if path is None:
         return []
+    from opal_registry.settings.yaml_file import load_yaml  # only where there is a file
+
     shown = sources.shown(path)
     document = load_yaml(path, shown=shown)
     lines = document.lines

@@ -8,15 +8,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from dotenv.parser import parse_stream
-
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import REFERENCES, Secret
 from opal_registry.settings.layers import Key, Layer, Leaf, Reading
 from opal_registry.settings.model import DatabaseSettings
-from opal_registry.settings.origin import Origin
+from opal_registry.settings.origin import Origin, dotted
 from opal_registry.settings.shape import iter_paths, keys_of, shape_at
-from opal_registry.settings.yaml_file import dotted
 
 PREFIX = "OPAL_"
 TEST_PREFIX = "OPAL_TEST_"
@@ -61,6 +58,8 @@ def dotenv_variables(path: Path, *, shown: str) -> list[Variable]:
     except OSError as exc:
         mend = "let this user read it, or remove it"
         raise ConfigError(Problem(f"the file cannot be read: {exc.strerror}", where=shown, mend=mend)) from None
+    from dotenv.parser import parse_stream  # only where there is such a file
+
     found: dict[str, Variable] = {}
     for binding in parse_stream(StringIO(text, newline="")):
         source = binding.original.string

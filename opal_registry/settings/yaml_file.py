@@ -6,7 +6,6 @@ Beyond what PyYAML checks: duplicate keys, keys and values that YAML 1.1 turns i
 
 import re
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from opal_registry.errors import ConfigError, Problem
+from opal_registry.settings.origin import dotted
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
@@ -81,16 +81,6 @@ def parse_yaml(text: str, *, shown: str) -> Document:
     if walk.problems:
         raise ConfigError(*walk.problems)
     return Document(data, walk.lines)
-
-
-def dotted(path: Iterable[object]) -> str:
-    """A path as people write it.
-
-    Example:
-        >>> dotted(("database", "replicas", "0", "url"))
-        'database.replicas[0].url'
-    """
-    return "".join(f"[{key}]" if str(key).isdigit() else f".{key}" for key in path).removeprefix(".")
 
 
 def _read_bytes(path: Path, shown: str) -> bytes:

@@ -1,0 +1,82 @@
+"""What each driver is told when it connects: how long to wait, who is calling, how to encrypt."""
+
+import os
+import socket
+import ssl
+from typing import Any
+
+import sqlalchemy as sa
+
+from opal_registry.settings.model import DatabaseSettings, SslSettings
+
+APPLICATION_NAME = "opal_registry"
+LONGEST_NAME = 63
+"""So many bytes of an application's name PostgreSQL keeps."""
+
+FALLS_BACK = {driver: {None, "allow", "prefer"} for driver in ("asyncpg", "pymysql")}
+"""Drivers that can try encryption and do without; to the others ``prefer`` is the same as ``require``."""
+
+
+def make_arguments(url: sa.URL, settings: DatabaseSettings, *, for_run: bool = False) -> dict[str, Any]:
+    """What a driver is told beside the URL; what the URL says itself it is not told again.
+
+    Args:
+        url: The database.
+        settings: How it is reached.
+        for_run: Whether the connection is for one run only: the server is told whose, and nothing is prepared on it.
+
+    Raises:
+        OSError: If a certificate cannot be read.
+        ssl.SSLError: If it is none.
+    """
+    wait = max(1, round(settings.connect_timeout))
+    application = make_run_name() if for_run else APPLICATION_NAME
+    arguments: dict[str, dict[str, Any]] = {
+        "pysqlite": {"check_same_thread": False},
+        "psycopg": {"connect_timeout": wait, "application_name": application},
+        "asyncpg": {"timeout": wait, "server_settings": {"application_name": application}},
+        "pg8000": {"timeout": wait, "application_name": application},
+        "pymysql": {"connect_timeout": wait, "charset": "utf8mb4", "program_name": application},
+        "asyncmy": {"connect_timeout": wait, "charset": "utf8mb4", "program_name": application},
+    }
+    if for_run:
+        arguments["psycopg"]["prepare_threshold"] = None
+    ours = arguments.get(url.get_driver_name(), {}) | _make_tls_arguments(url, settings.ssl)
+    return {name: value for name, value in ours.items() if name not in url.query}
+
+
+def make_run_name() -> str:
+    """The name under which a server sees a run: who holds a lock or a table can be told by it.
+
+    Example:
+        >>> make_run_name().startswith("opal-db "), make_run_name().endswith(f":{os.getpid()}")
+        (True, True)
+    """
+    end = f":{os.getpid()}"
+    host = socket.gethostname().encode()[: LONGEST_NAME - len("opal-db ") - len(end)].decode(errors="ignore")
+    return f"opal-db {host}{end}"
+
+
+def _make_tls_arguments(url: sa.URL, tls: SslSettings | None) -> dict[str, Any]:
+    driver = url.get_driver_name()
+    if tls is None:
+        return {}
+    if driver == "psycopg":
+        given = {"sslmode": tls.mode, "sslrootcert": tls.root_cert, "sslcert": tls.cert, "sslkey": tls.key}
+        return {name: str(value) for name, value in given.items() if value is not None}
+    if any(name.startswith("ssl") for name in url.query):
+        return {}
+    if tls.mode == "disable":
+        return {"ssl_disabled": True} if driver == "pymysql" else {}
+    if tls.mode in FALLS_BACK.get(driver, {None, "allow"}) and not (tls.root_cert or tls.cert):
+        return {"ssl": tls.mode} if driver == "asyncpg" and tls.mode else {}
+    return {"ssl_context" if driver == "pg8000" else "ssl": _make_context(tls)}
+
+
+def _make_context(tls: SslSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(tls.root_cert) if tls.root_cert else None)
+    context.check_hostname = tls.mode == "verify-full"
+    context.verify_mode = ssl.CERT_REQUIRED if tls.mode in {"verify-ca", "verify-full"} else ssl.CERT_NONE
+    if tls.cert:
+        context.load_cert_chain(str(tls.cert), str(tls.key) if tls.key else None)
+    return context

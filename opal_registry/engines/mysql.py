@@ -1,0 +1,37 @@
+"""MySQL and MariaDB made safe: nothing is cut to fit, times are UTC, and who only reads cannot write."""
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from opal_registry.engines.sqlite import OPTION
+
+NAMES = {"mysql", "mariadb"}
+
+PREPARE = (
+    "SET time_zone = '+00:00',"
+    " sql_mode = IF(FIND_IN_SET('STRICT_TRANS_TABLES', @@sql_mode), @@sql_mode,"
+    " CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'))"
+)
+"""What a connection is set to. In a zone of its own the server would fill in times that are no UTC."""
+
+
+def make_safe(engine: sa.Engine) -> None:
+    """Prepare every connection of a MySQL or MariaDB engine, and begin its transactions by intent.
+
+    Args:
+        engine: The engine; for asyncio its ``sync_engine``.
+    """
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+
+
+def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute(PREPARE)
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get(OPTION) == "read_only":
+        connection.exec_driver_sql("START TRANSACTION READ ONLY")
