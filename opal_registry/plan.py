@@ -1,9 +1,12 @@
-"""In which order the sub-apps come: the same everywhere, every time."""
+"""In which order the sub-apps come, and the tables of each: the same everywhere, every time."""
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import sqlalchemy as sa
 
 from opal_registry.errors import PluginError, Problem
+from opal_registry.ownership.references import find_target, iter_sources
 
 
 class CycleError(PluginError):
@@ -62,3 +65,59 @@ def _circle(waits: Mapping[str, set[str]]) -> list[str]:
         path.append(name)
         name = min(waits[name])
     return [*path[path.index(name) :], name]
+
+
+def order_tables(
+    tables: Sequence[sa.Table], twins: Mapping[sa.Table, sa.Table] | None = None
+) -> tuple[tuple[sa.Table, ...], tuple[sa.ForeignKeyConstraint, ...]]:
+    """Sort the tables of one sub-app, on however many ``MetaData``, so that each comes after what it needs.
+
+    Args:
+        tables: The tables and views.
+        twins: Other definitions of some of these tables, each with the one that is among them.
+
+    Returns:
+        The tables, and the foreign keys that can only be added when all of them are there: those that say ``use_alter``,
+        and those between tables that refer to each other in a circle.
+
+    Example:
+        >>> metadata = sa.MetaData()
+        >>> notes = sa.Table("notes", metadata, sa.Column("task", sa.ForeignKey("tasks.id")))
+        >>> tasks = sa.Table("tasks", metadata, sa.Column("id", sa.Integer, primary_key=True))
+        >>> [table.name for table in order_tables([notes, tasks])[0]]
+        ['tasks', 'notes']
+    """
+    waiting = sorted(tables, key=lambda table: table.key)
+    needs = {table: _needs(table, twins or {}) for table in waiting}
+    late = {key for table in waiting for key in table.foreign_key_constraints if key.use_alter}
+    ordered: list[sa.Table] = []
+    while waiting:
+        left = set(waiting)
+        ready = [table for table in waiting if left.isdisjoint(needs[table])]
+        if not ready:
+            late |= _cut_circles(left, needs)
+        ordered += ready
+        waiting = [table for table in waiting if table not in ready]
+    return tuple(ordered), tuple(sorted(late, key=lambda key: (key.table.key, tuple(key.column_keys))))
+
+
+Needs = dict[sa.Table, list[sa.ForeignKeyConstraint]]
+"""What a table must come after, and the foreign keys that say so; none where a view or its author does."""
+
+
+def _needs(table: sa.Table, twins: Mapping[sa.Table, sa.Table]) -> Needs:
+    needs: Needs = {twins.get(other, other): [] for other in (*iter_sources(table), *table._extra_dependencies)}
+    for constraint in table.foreign_key_constraints:
+        target = find_target(constraint.elements[0])
+        if target is not None and not constraint.use_alter:
+            needs.setdefault(twins.get(target, target), []).append(constraint)
+    needs.pop(table, None)
+    return needs
+
+
+def _cut_circles(left: set[sa.Table], needs: Mapping[sa.Table, Needs]) -> set[sa.ForeignKeyConstraint]:
+    """Let the tables that refer to each other in a circle do without each other, and return the foreign keys that they lack."""
+    circle: set[sa.Table] = set()
+    while circle != left:
+        circle, left = left, {table for table in left if any(table in needs[other] for other in left)}
+    return {key for table in circle for other in circle for key in needs[table].pop(other, ())}

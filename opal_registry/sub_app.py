@@ -23,12 +23,14 @@ class SubApp:
         name: ``[a-z][a-z0-9_]*``, at most 30 characters; unique in the suite.
         models: Dotted names of the modules or packages that hold its models; packages are walked.
         requires: Other sub-apps that it needs, with version specifiers (PEP 440) for the distributions that bring them.
-        migrations: ``package:folder`` of its own revisions, if it has any; not used by this release.
-        create: How its tables come to be on a fresh database; this release knows ``models`` only, and refuses others.
+        migrations: ``package:folder`` of its own revisions, if it has any; not run by this release.
+        create: How its tables come to be on a fresh database: ``models`` (``init`` creates them), ``migrations`` (its
+            revisions do) or ``external`` (somebody else does, and ``init`` only looks whether they are there).
         table_prefix: What the name of each of its tables must start with, if anything.
         schema: The database schema that its models declare, if any.
         bind: Which of the configured databases its tables live in.
-        metadata: ``package.module:attribute`` of foreign ``MetaData`` objects or declarative bases to adopt.
+        metadata: ``package.module:attribute`` of what holds foreign tables to adopt: ``MetaData`` objects, declarative
+            bases, anything with such a ``metadata``, or functions without arguments that return one of these.
 
     Raises:
         PluginError: If a value cannot be right; all faults of the record at once.
@@ -74,6 +76,10 @@ class SubApp:
                 found.append(self._fault(field, value, "write it as a text that is not empty"))
         if self.create not in CREATE:
             found.append(self._fault("create", self.create, f"choose one of {', '.join(CREATE)}"))
+        elif self.create == "migrations" and self.migrations is None:
+            what = f"sub-app {self.name!r} says create='migrations', but not where its migrations are"
+            mend = f'add migrations="{self.name}:migrations", or write create="models"'
+            found.append(Problem(what, mend=mend))
         return found
 
     def _sequence_problems(self) -> list[Problem]:

@@ -9,23 +9,22 @@ quarantined together with whoever needs them.
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 from sqlalchemy.orm.interfaces import EXT_SKIP
-from sqlalchemy.schema import sort_tables_and_constraints
 
 from opal_registry import plan
 from opal_registry.discovery import Choice, Discovery, Fault, InstalledSubApp, Plugin, discover, import_models
-from opal_registry.entry_point import load_object
 from opal_registry.errors import OwnershipError, PluginError, Problem
-from opal_registry.guard import Step, guarded, quiet_step
-from opal_registry.ownership import conflicts, references
+from opal_registry.guard import Step, quiet_step
+from opal_registry.ownership import adoption, conflicts, references, relationships
 from opal_registry.ownership.definitions import get_mappers
 from opal_registry.ownership.owners import Declared, Ownership, assign_owners
+from opal_registry.ownership.spares import Spare, assign_spares, get_objects
 from opal_registry.requirements import check_requirements, left_out
 from opal_registry.sub_app import SubApp
 
@@ -40,9 +39,13 @@ class LoadedSubApp:
     Args:
         sub_app: What its plugin declared.
         plugin: The plugin.
-        tables: The tables it owns, each after those it refers to.
-        needs: The sub-apps it needs, by ``requires`` or by foreign key; sorted.
+        tables: The tables and views it owns, on whichever ``MetaData``, each after those it refers to.
+        needs: The sub-apps it needs, by ``requires``, by foreign key or by view; sorted.
         seconds: How long importing its models took.
+        late_keys: The foreign keys that can only be added when all of its tables are there: those that say
+            ``use_alter``, and those between tables that refer to each other in a circle; sorted.
+        twins: Tables that are one of ``tables`` defined again on another ``MetaData``, each with that one.
+        spares: Sequences and enum types on its ``MetaData`` that no table uses; sorted by name.
     """
 
     sub_app: SubApp
@@ -50,6 +53,9 @@ class LoadedSubApp:
     tables: tuple[sa.Table, ...]
     needs: tuple[str, ...]
     seconds: float
+    late_keys: tuple[sa.ForeignKeyConstraint, ...] = ()
+    twins: Mapping[sa.Table, sa.Table] = field(default_factory=dict, compare=False)
+    spares: tuple[Spare, ...] = ()
 
     @property
     def name(self) -> str:
@@ -65,6 +71,15 @@ class LoadedSubApp:
     def version(self) -> str:
         """The version of that distribution."""
         return self.plugin.version
+
+    @property
+    def is_created_here(self) -> bool:
+        """Whether its tables are created from its models, and not by its migrations or by somebody else."""
+        return self.sub_app.create == "models"
+
+    def owns(self, table: sa.Table) -> bool:
+        """Whether a table is one of its own, or another definition of one."""
+        return table in self.tables or table in self.twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +151,9 @@ class _Loading:
         self.rejected: dict[str, InstalledSubApp] = {}
         self.faults = list(found.faults)
         self.seconds: dict[str, float] = {}
-        self.adopted: dict[sa.MetaData, str] = {}
+        self.adopted: list[adoption.Adopted] = []
+        self.brought: dict[Spare, str] = {}
+        self.decided, self.spares = Ownership({}, {}, ()), dict[Spare, str]()
 
     @property
     def everybody(self) -> dict[str, InstalledSubApp]:
@@ -176,14 +193,15 @@ class _Loading:
 
     def find_faults(self) -> list[Fault]:
         """Hold the models of those that are still in against each other."""
-        decided = self._assign_owners(self.apps, ignore_strangers=self.partial)
-        owners, everybodys = decided.owners, self._assign_owners(self.everybody).owners
+        self.decided = decided = self._assign_owners(self.apps, ignore_strangers=self.partial)
+        owners, self.spares = decided.owners, self._assign_spares()
+        everybodys = self._assign_owners(self.everybody).owners if self.rejected else {}
         faults = [
-            *_not_yet(self.apps.values()),
+            *adoption.find_unfit(self.adopted, self.apps, self.base.metadata),
             *decided.faults,
-            *conflicts.find_conflicts(owners, self.apps),
+            *conflicts.find_conflicts(owners, self.apps, twins=decided.twins, spares=self.spares),
             *references.find_dangling(owners, self.apps, everybodys),
-            *references.find_unclear_relationships(self.base, owners, self.apps),
+            *relationships.find_unclear_relationships(self.base, owners, self.apps),
         ]
         try:
             plan.order(self._needs(owners))
@@ -213,52 +231,63 @@ class _Loading:
                 sa.event.listen(mapper.class_, "before_mapper_configured", _skip, retval=True)
 
     def suite(self) -> Suite:
-        owners = self._assign_owners(self.apps).owners
-        needs = self._needs(owners)
-        loaded = (self._loaded(self.apps[name], owners, needs[name]) for name in plan.order(needs))
+        """What is left, as the last look found it."""
+        needs = self._needs(self.decided.owners)
+        loaded = (self._loaded(self.apps[name], needs[name]) for name in plan.order(needs))
         return Suite(tuple(loaded), tuple(self._quarantined()), self.found)
 
     def _import(self, app: InstalledSubApp) -> None:
         started = time.perf_counter()
         try:
             import_models(app, step=self.step)
-            self._adopt(app)
+            self.adopted.extend(adoption.load_adopted(app, step=self.step))
         except PluginError as error:
             owners = self._assign_owners(self.everybody).owners
             fault = conflicts.explain_redefinition(error.__cause__, owners, self.everybody, app, failed=self.rejected)
             self.reject([fault or Fault((app.name,), error, app.plugin)])
+        for item in get_objects(self.base.metadata):
+            self.brought.setdefault(item, app.name)
         self.seconds[app.name] = time.perf_counter() - started
 
-    def _adopt(self, app: InstalledSubApp) -> None:
-        for location in app.sub_app.metadata:
-            module = location.partition(":")[0]
-            with (
-                self.step(f"importing {location} of {app}"),
-                guarded(f"importing {location}", where=str(app.plugin), own=module),
-            ):
-                metadata = _find_metadata(location)
-            other = "core" if metadata is self.base.metadata else self.adopted.setdefault(metadata, app.name)
-            if other != app.name:
-                what = f"{app} adopts {location}, which is the MetaData of {self.everybody.get(other, other)}"
-                raise OwnershipError(Problem(what, str(app.plugin), "take it out of SubApp(metadata=...)"))
-
     def _assign_owners(self, apps: Mapping[str, InstalledSubApp], *, ignore_strangers: bool = True) -> Ownership:
-        adopted = {metadata: name for metadata, name in self.adopted.items() if name in apps}
         return assign_owners(
-            list(apps.values()), self.base.metadata, adopted=adopted, ignore_strangers=ignore_strangers
+            list(apps.values()),
+            self.base.metadata,
+            adopters=self._adopters(apps),
+            left_out=[app for name, app in self.everybody.items() if name not in apps],
+            ignore_strangers=ignore_strangers,
         )
 
+    def _assign_spares(self) -> dict[Spare, str]:
+        return assign_spares(Declared(self.apps.values()), self.base.metadata, self._adopters(self.apps), self.brought)
+
+    def _adopters(self, apps: Iterable[str]) -> dict[sa.MetaData, str]:
+        """Who adopts what; those that take part come before those that do not."""
+        first = sorted(self.adopted, key=lambda item: item.app.name not in apps)
+        return adoption.find_adopters(first, self.base.metadata)
+
     def _needs(self, owners: Mapping[sa.Table, str]) -> dict[str, set[str]]:
-        by_key = references.needs_by_foreign_key(owners)
-        return {name: {*app.needs, *by_key.get(name, ())} for name, app in self.apps.items()}
+        by_table = references.find_needs(owners)
+        return {name: {*app.needs, *by_table.get(name, ())} for name, app in self.apps.items()}
 
     def _circle(self, error: plan.CycleError, owners: Mapping[sa.Table, str]) -> Fault:
         links = "; ".join(references.explain_need(self.apps[a], b, owners) for a, b in pairwise(error.path))
         return Fault(error.path[1:], PluginError(*(replace(problem, where=links) for problem in error.problems)))
 
-    def _loaded(self, app: InstalledSubApp, owners: Mapping[sa.Table, str], needs: set[str]) -> LoadedSubApp:
-        tables = [table for table, owner in owners.items() if owner == app.name]
-        return LoadedSubApp(app.sub_app, app.plugin, _in_order(tables), tuple(sorted(needs)), self.seconds[app.name])
+    def _loaded(self, app: InstalledSubApp, needs: set[str]) -> LoadedSubApp:
+        own = [table for table, owner in self.decided.owners.items() if owner == app.name]
+        twins = {table: self.decided.twins[table] for table in own if table in self.decided.twins}
+        tables, late = plan.order_tables([table for table in own if table not in twins], twins)
+        return LoadedSubApp(
+            app.sub_app,
+            app.plugin,
+            tables,
+            tuple(sorted(needs)),
+            self.seconds[app.name],
+            late_keys=late,
+            twins=twins,
+            spares=tuple(item for item, owner in self.spares.items() if owner == app.name),
+        )
 
     def _quarantined(self) -> Iterator[Quarantined]:
         """Everybody who is out, with all that is held against them; a table of nobody is held against nobody."""
@@ -269,15 +298,6 @@ class _Loading:
         plugins = {name: fault.plugin for fault in self.faults for name in fault.names if fault.plugin}
         plugins |= {name: app.plugin for name, app in self.rejected.items()}
         return (Quarantined(name, plugins.get(name), tuple(found)) for name, found in problems.items())
-
-
-def _not_yet(apps: Iterable[InstalledSubApp]) -> Iterator[Fault]:
-    """What a sub-app may declare, but this release cannot do: better refused than done otherwise."""
-    for app in apps:
-        if app.sub_app.create != "models":
-            what = f"{app} says create={app.sub_app.create!r}, which comes with a later release"
-            mend = 'write create="models", or leave the sub-app out with sub_apps.disabled'
-            yield Fault((app.name,), PluginError(Problem(what, str(app.plugin), mend)), app.plugin)
 
 
 def _skip(_mapper: object, _cls: object) -> object:
@@ -296,15 +316,4 @@ def _all_at_once(faults: Sequence[Fault]) -> PluginError:
 
 
 def _in_order(tables: Sequence[sa.Table]) -> tuple[sa.Table, ...]:
-    """Each table after those it refers to; where tables refer to each other in a circle, by name."""
-    by_name = sorted(tables, key=lambda table: table.key)
-    return tuple(table for table, _ in sort_tables_and_constraints(by_name) if table is not None)  # type: ignore[no-untyped-call]
-
-
-def _find_metadata(location: str) -> sa.MetaData:
-    value = load_object(location)
-    metadata = value if isinstance(value, sa.MetaData) else getattr(value, "metadata", None)
-    if not isinstance(metadata, sa.MetaData):
-        mend = "name a MetaData object or a declarative base"
-        raise PluginError(Problem(f"{location} is an object of type {type(value).__name__}", mend=mend))
-    return metadata
+    return plan.order_tables(tables)[0]

@@ -5,6 +5,7 @@ from sqlalchemy.schema import conv
 
 from opal_registry.ownership.conflicts import fold
 from tests.distributions import Site
+from tests.strangers import adopt
 from tests.writing import NAME, complaint, model, models, owners, quarantined, refers
 
 RENAME = "\n  mend:  rename one of them; a prefix with the sub-app's name keeps them apart (SubApp.table_prefix)"
@@ -165,7 +166,8 @@ def test_one_sub_app_with_one_name_for_two_things(quick_site: Site) -> None:
     quick_site.sub_app("alpha", models(things))
     assert [line for line in complaint(quick_site).split("\n") if not line.startswith("  ")] == [
         "sub-app 'alpha' (alpha 1.0): a table and another table have one name regardless of case: 'things' and 'Things'",
-        "error: sub-app 'alpha' (alpha 1.0) defines the enum type 'kind' twice, for different things",
+        "error: sub-app 'alpha' (alpha 1.0) defines the enum type 'kind' twice, and not alike: "
+        "'a' for table 'things', and 'b' for table 'others'",
     ]
 
 
@@ -233,3 +235,25 @@ def test_two_owners_of_two_things_are_two_faults(quick_site: Site) -> None:
     beta = model("B", "betas", NAME, INDEX, refers("t", "'things.id'")) + model("B2", "THINGS")
     install(quick_site, alpha, beta)
     assert complaint(quick_site).count("  where: ") == 2
+
+
+FOREIGN = "import sqlalchemy as sa\nmine = sa.MetaData()\n"
+
+
+@pytest.mark.parametrize("again", ["sa.Enum('a', 'b', name='kind')", "sa.ARRAY(sa.Enum('a', 'b', name='kind'))"])
+def test_one_name_with_equal_values_is_one_type_to_one_sub_app(quick_site: Site, again: str) -> None:
+    kind = "class Kind(enum.StrEnum):\n    a = 'x'\n    b = 'y'\n"
+    tables = f"sa.Table('one', mine, sa.Column('k', sa.Enum(Kind)))\nsa.Table('two', mine, sa.Column('k', {again}))"
+    adopt(quick_site, "mine", source=f"{FOREIGN}import enum\n{kind}{tables}")
+    assert owners(quick_site)["alpha"] == ["one", "two"]
+
+
+def test_with_unlike_values_it_is_an_error_that_names_both(quick_site: Site) -> None:
+    tables = [f"sa.Table('{n}s', mine, sa.Column('k', sa.Enum('a', '{n}', name='kind')))\n" for n in "bc"]
+    adopt(quick_site, "mine", source=FOREIGN + "".join(tables))
+    assert complaint(quick_site) == (
+        "sub-app 'alpha' (alpha 1.0) defines the enum type 'kind' twice, and not alike: "
+        "'a', 'b' for table 'bs', and 'a', 'c' for table 'cs'\n"
+        "  where: stranger.py:3 and stranger.py:4\n"
+        "  mend:  make them equal, or rename one of them"
+    )

@@ -266,7 +266,17 @@ def test_a_table_on_another_base_is_an_error(quick_site: Site) -> None:
     )
 
 
-OTHER = "import sqlalchemy as sa\nmine = sa.MetaData()\nsa.Table('others', mine, sa.Column('id', sa.Integer, primary_key=True))"
+OTHER = """
+import sqlalchemy as sa
+from sqlalchemy import orm
+mine = sa.MetaData()
+sa.Table('others', mine, sa.Column('id', sa.Integer, primary_key=True))
+def make():
+    raise RuntimeError('no configuration')
+def nothing(): pass
+class Named(orm.DeclarativeBase): metadata = mine
+class Empty(orm.DeclarativeBase): pass
+"""
 
 
 def test_foreign_metadata_is_adopted_by_whoever_declares_it(quick_site: Site) -> None:
@@ -280,25 +290,56 @@ def test_foreign_metadata_is_adopted_by_whoever_declares_it(quick_site: Site) ->
     [
         pytest.param(
             "other:mine",
-            "sub-app 'beta' (beta 1.0) adopts other:mine, which is the MetaData of sub-app 'alpha' (alpha 1.0)\n"
-            "  where: plugin 'beta' (beta 1.0, beta.opal)\n"
-            "  mend:  take it out of SubApp(metadata=...)",
+            "sub-app 'alpha' (alpha 1.0) and sub-app 'beta' (beta 1.0) both adopt other:mine\n"
+            "  where: plugin 'alpha' (alpha 1.0, alpha.opal) and plugin 'beta' (beta 1.0, beta.opal)\n"
+            "  mend:  let one of the two adopt it, and the other name that one in requires",
             id="another's",
         ),
         pytest.param(
+            "other:Named",
+            "sub-app 'alpha' (alpha 1.0) adopts other:mine, and sub-app 'beta' (beta 1.0) adopts other:Named: "
+            "they are one MetaData\n"
+            "  where: plugin 'alpha' (alpha 1.0, alpha.opal) and plugin 'beta' (beta 1.0, beta.opal)\n"
+            "  mend:  let one of the two adopt it, and the other name that one in requires",
+            id="another's under another name",
+        ),
+        pytest.param(
             "opal_registry.database:Base",
-            "sub-app 'beta' (beta 1.0) adopts opal_registry.database:Base, "
-            "which is the MetaData of sub-app 'core' (opal-registry 1.0.0)\n"
+            "sub-app 'beta' (beta 1.0) adopts opal_registry.database:Base, which is the shared Base of the suite\n"
             "  where: plugin 'beta' (beta 1.0, beta.opal)\n"
-            "  mend:  take it out of SubApp(metadata=...)",
+            "  mend:  take it out of SubApp(metadata=...): "
+            "a table on it belongs to the sub-app whose module defines it",
             id="the shared one",
         ),
         pytest.param(
             "other:sa",
-            "other:sa is an object of type module\n"
+            "sub-app 'beta' (beta 1.0) adopts other:sa, which is an object of type module\n"
             "  where: plugin 'beta' (beta 1.0, beta.opal)\n"
-            "  mend:  name a MetaData object or a declarative base",
+            "  mend:  name a MetaData, a declarative base, or a function without arguments that returns one of them",
             id="no MetaData",
+        ),
+        pytest.param(
+            "other:Empty",
+            "sub-app 'beta' (beta 1.0) adopts other:Empty, which holds no table after all imports, "
+            "so nothing would be created\n"
+            "  where: plugin 'beta' (beta 1.0, beta.opal)\n"
+            "  mend:  name the modules that define its tables in SubApp(models=...), "
+            "or adopt a function that imports them first",
+            id="an empty one",
+        ),
+        pytest.param(
+            "other:make",
+            "calling other:make failed: RuntimeError: no configuration\n"
+            "  where: plugin 'beta' (beta 1.0, beta.opal), other.py:7\n"
+            "  mend:  mend the plugin, or leave it out with sub_apps.disabled",
+            id="a function that raises",
+        ),
+        pytest.param(
+            "other:nothing",
+            "sub-app 'beta' (beta 1.0) adopts other:nothing(), which is nothing (None)\n"
+            "  where: plugin 'beta' (beta 1.0, beta.opal)\n"
+            "  mend:  name a MetaData, a declarative base, or a function without arguments that returns one of them",
+            id="a function that returns nothing",
         ),
         pytest.param(
             "other:ghost",

@@ -1,10 +1,12 @@
-"""The order of the sub-apps: from what they require and what their foreign keys point to, the same every time."""
+"""The order of the sub-apps and of their tables: from what they require and what they refer to, the same every time."""
 
 from itertools import permutations
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateView
 
-from opal_registry.plan import CycleError, order
+from opal_registry.plan import CycleError, order, order_tables
 from tests.distributions import Site
 from tests.writing import complaint, model, models, owners, quarantined, refers
 
@@ -66,3 +68,41 @@ def test_a_circle_of_requirements_and_foreign_keys_is_named_with_its_links(quick
         "  where: alpha refers to beta by alphas.b; beta requires alpha\n"
         "  mend:  let one of them do without the other: drop the requirement or the foreign key that closes the circle"
     )
+
+
+def test_a_circle_across_metadata_is_closed_late() -> None:
+    one, two = sa.MetaData(), sa.MetaData()
+    a = sa.Table("a", one, sa.Column("id", sa.Integer, primary_key=True), sa.Column("b", sa.Integer))
+    b = sa.Table("b", two, sa.Column("id", sa.ForeignKey(a.c.id), primary_key=True))
+    c = sa.Table("c", one, sa.Column("a", sa.ForeignKey("a.id")), sa.Column("b", sa.ForeignKey(b.c.id)))
+    a.append_constraint(sa.ForeignKeyConstraint(["b"], [b.c.id]))
+    tables, late = order_tables([c, b, a])
+    assert tables == (a, b, c)
+    assert [(key.table, key.referred_table) for key in late] == [(a, b), (b, a)]
+
+
+def test_a_key_that_says_use_alter_is_late_and_orders_nothing() -> None:
+    metadata = sa.MetaData()
+    a = sa.Table("a", metadata, sa.Column("b", sa.ForeignKey("b.id", use_alter=True, name="late")))
+    b = sa.Table("b", metadata, sa.Column("id", sa.Integer, primary_key=True))
+    tables, late = order_tables([b, a])
+    assert (tables, [key.name for key in late]) == ((a, b), ["late"])
+
+
+def test_a_view_comes_after_what_it_selects_from() -> None:
+    one, two = sa.MetaData(), sa.MetaData()
+    z = sa.Table("z", one, sa.Column("id", sa.Integer, primary_key=True))
+    view = CreateView(sa.select(sa.func.count()).where(sa.exists().where(z.c.id > 1)), "a", metadata=two).table
+    assert order_tables([view, z])[0] == (z, view)
+
+
+def test_what_its_author_says_counts() -> None:
+    a, z = (sa.Table(name, sa.MetaData(), sa.Column("id", sa.Integer)) for name in ("a", "z"))
+    a.add_is_dependent_on(z)
+    assert order_tables([a, z])[0] == (z, a)
+
+
+def test_a_key_to_the_other_definition_of_a_table_counts() -> None:
+    kept, twin = (sa.Table("z", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True)) for _ in range(2))
+    a = sa.Table("a", sa.MetaData(), sa.Column("z", sa.ForeignKey(twin.c.id)))
+    assert order_tables([a, kept], {twin: kept})[0] == (kept, a)

@@ -80,3 +80,14 @@ def test_every_fault_says_what_to_write_instead() -> None:
         'write it like requires=("core>=1.0",)',
         'write it like metadata=("standupbot.tables:metadata",)',
     ]
+
+
+def test_migrations_that_create_the_tables_must_be_somewhere() -> None:
+    with pytest.raises(PluginError) as caught:
+        SubApp(name="alpha", create="migrations")
+    assert str(caught.value) == (
+        "sub-app 'alpha' says create='migrations', but not where its migrations are\n"
+        '  mend:  add migrations="alpha:migrations", or write create="models"'
+    )
+    assert SubApp(name="alpha", create="migrations", migrations="alpha:migrations").create == "migrations"
+    assert SubApp(name="alpha", create="external").migrations is None

@@ -160,12 +160,38 @@ def test_a_foreign_key_between_binds_is_refused(quick_site: Site) -> None:
     assert "which lives in another database: bind 'other' and bind 'default'" in done.err
 
 
-def test_what_this_release_cannot_do_is_refused(quick_site: Site) -> None:
-    quick_site.sub_app("alpha", ONE_TABLE.format(column="sa.Integer"), create="external", schema="shop")
-    done = quick_site.run("init")
-    assert done.code == 3
-    assert "says create='external', which comes with a later release" in done.err
-    assert "table 'things' is not in the declared schema 'shop'" in done.err
+def test_a_table_outside_the_declared_schema_is_named(quick_site: Site) -> None:
+    quick_site.sub_app("alpha", ONE_TABLE.format(column="sa.Integer"), schema="shop")
+    assert complaint(quick_site, "init") == (
+        "sub-app 'alpha' (alpha 1.0): table 'things' is not in the declared schema 'shop'\n"
+        "  where: alpha/models.py:5\n"
+        "  mend:  write __table_args__ = {\"schema\": 'shop'}, or leave SubApp(schema=...) out"
+    )
+
+
+KINDS = """
+    from opal_registry import Registry
+
+    for app in Registry().suite.sub_apps:
+        print(app.name, app.is_created_here, *(table.name for table in app.tables), *app.needs)
+"""
+
+
+def test_tables_that_come_to_be_elsewhere_are_owned_and_ordered_as_usual(quick_site: Site) -> None:
+    quick_site.sub_app("alpha", models(model("A", "alphas", refers("b", "'betas.id'"))))
+    quick_site.sub_app(
+        "beta",
+        models(model("B", "betas", refers("g", "'gammas.id'"))),
+        create="migrations",
+        migrations="beta:migrations",
+    )
+    quick_site.sub_app("gamma", models(model("G", "gammas")), create="external")
+    assert quick_site.python(KINDS).out.splitlines() == [
+        "core True users",
+        "gamma False gammas",
+        "beta False betas gamma",
+        "alpha True alphas beta",
+    ]
 
 
 def test_enum_types_in_variants_collide_too(quick_site: Site) -> None:

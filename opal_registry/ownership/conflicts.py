@@ -6,7 +6,7 @@ name ("Identifiers and Key Words" in its manual), MySQL 64 characters, which is 
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -18,26 +18,30 @@ from sqlalchemy.sql.functions import next_value
 from opal_registry.discovery import Fault, InstalledSubApp
 from opal_registry.errors import OwnershipError, PluginError, Problem
 from opal_registry.guard import find_place as find_raised
-from opal_registry.ownership.definitions import find_definition, find_place, iter_tables
+from opal_registry.ownership.definitions import find_definition, find_place, find_query, iter_tables
+from opal_registry.ownership.twins import find_differences
 
 KEPT_BYTES = 63
 REDEFINED = re.compile(r"Table '(?P<key>[^']+)' is already defined for this MetaData instance")
 """What SQLAlchemy says when a table is defined twice; its advice (extend_existing) is wrong between sub-apps."""
 
+ALIGN = "make them equal, or rename one of them"
 RENAME = "rename one of them; a prefix with the sub-app's name keeps them apart (SubApp.table_prefix)"
+MOVE = ", or give one a database of its own (SubApp.bind)"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A name that a table takes in a database, for itself or for something that belongs to it.
+    """A name that a sub-app takes in a database, for a table or for something else.
 
     Args:
         kind: What is named, in words.
         schema: The schema it is in; empty for the default one.
         name: The name as written.
         owner: The sub-app that claims it.
-        table: The table.
+        table: The table, or the one it belongs to; None for what belongs to no table.
         identity: What makes two claims of one name the same thing.
+        content: What makes two claims of one sub-app the same thing, if something less does; said where they differ.
         spaces: The namespaces it is in: ``relation`` (tables, indexes, sequences, unique constraints), ``type`` (enum
             types, and tables, for PostgreSQL makes a type of each) or ``constraint``.
     """
@@ -46,9 +50,15 @@ class Claim:
     schema: str
     name: str
     owner: str
-    table: sa.Table
+    table: sa.Table | None
     identity: object
+    content: str | None = None
     spaces: tuple[str, ...] = ("relation",)
+
+    def is_same(self, other: "Claim") -> bool:
+        """Whether both claim the name for one thing."""
+        alike = self.kind == other.kind and self.owner == other.owner and self.content == other.content
+        return self.identity == other.identity or (alike and self.content is not None)
 
     @property
     def keys(self) -> list[tuple[str, str, str]]:
@@ -69,19 +79,32 @@ def fold(name: str) -> str:
     return name.encode()[:KEPT_BYTES].decode(errors="ignore").lower()
 
 
-def find_conflicts(owners: Mapping[sa.Table, str], apps: Mapping[str, InstalledSubApp]) -> list[Fault]:
-    """The names that more than one sub-app claims, or one sub-app twice for different things.
+def find_conflicts(
+    owners: Mapping[sa.Table, str],
+    apps: Mapping[str, InstalledSubApp],
+    *,
+    twins: Collection[sa.Table] = (),
+    spares: "Mapping[sa.Sequence | sa.Enum, str] | None" = None,
+) -> list[Fault]:
+    """The names that more than one sub-app claims in one bind, or one sub-app twice for different things.
 
     Where two tables collide, what belongs to them is not held against them as well.
+
+    Args:
+        owners: The owner of each table.
+        apps: The sub-apps, by name.
+        twins: Tables that are another one of the same owner defined again, and claim nothing.
+        spares: The owners of sequences and enum types that no table uses.
     """
-    first: dict[tuple[str, str, str], Claim] = {}
-    tables: set[frozenset[sa.Table]] = set()
+    first: dict[tuple[str, ...], Claim] = {}
+    tables: set[frozenset[sa.Table | None]] = set()
     faults = []
-    for claim in sorted(_iter_claims(owners), key=_rank):
-        others = [other for key in claim.keys if (other := first.setdefault(key, claim)).identity != claim.identity]
+    for claim in sorted(_iter_claims(owners, twins, spares or {}), key=_rank):
+        keys = [(apps[claim.owner].sub_app.bind, *key) for key in claim.keys]
+        others = [other for key in keys if not (other := first.setdefault(key, claim)).is_same(claim)]
         for other in others[:1]:
             pair = frozenset((claim.table, other.table))
-            if pair not in tables:
+            if pair not in tables or None in pair:
                 faults.append(_conflict(other, claim, apps))
             if claim.kind == other.kind == "table":
                 tables.add(pair)
@@ -112,8 +135,9 @@ def explain_redefinition(
     found = REDEFINED.search(str(error)) if isinstance(error, sa.exc.InvalidRequestError) else None
     if error is None or found is None:
         return None
-    tables = [*owners, *(table for table, _ in iter_tables())]
-    table = next(table for table in tables if table.key == found["key"])
+    tables = [table for table in (*owners, *(table for table, _ in iter_tables())) if table.key == found["key"]]
+    metadata = _find_metadata(error.__traceback__)
+    table = next((table for table in tables if table.metadata is metadata), tables[0])
     first = apps.get(owners.get(table, ""))
     where = f"{find_place(table)} and {find_raised(error)}"
     definition, module = find_definition(table), _importing(error.__traceback__)
@@ -139,26 +163,54 @@ def _importing(traceback: TracebackType | None) -> str:
     return module
 
 
+def _find_metadata(traceback: TracebackType | None) -> object:
+    """The ``MetaData`` that SQLAlchemy was adding a table to when an error was raised: the error does not tell."""
+    found: object = None
+    while traceback is not None:
+        found = traceback.tb_frame.f_locals.get("metadata") or found
+        traceback = traceback.tb_next
+    return found
+
+
 def _two_owners(what: str, where: str, first: InstalledSubApp, second: InstalledSubApp) -> Fault:
     """Both are at fault, but for the built-in one: everybody knows its names."""
     guilty = [app for app in (first, second) if not app.plugin.is_builtin]
     mend = RENAME if len(guilty) > 1 else f"rename that of {guilty[0].name!r}, or use the one of 'core'"
+    mend += MOVE if any(app.sub_app.metadata for app in guilty) else ""
     return Fault(tuple(app.name for app in guilty), OwnershipError(Problem(what, where, mend)))
 
 
 def _conflict(first: Claim, second: Claim, apps: Mapping[str, InstalledSubApp]) -> Fault:
     a, b = apps[first.owner], apps[second.owner]
-    where = f"{find_place(first.table)} and {find_place(second.table)}"
+    places = (
+        str(app.plugin) if claim.table is None else find_place(claim.table) for claim, app in ((first, a), (second, b))
+    )
+    where = " and ".join(places)
     alike = (first.kind, first.name) == (second.kind, second.name)
     if a == b:
-        what = f"{a} defines the {first.kind} {first.name!r} twice, for different things"
-        if not alike:
-            what = f"{a}: {_one_name(first, second, f'a {first.kind}', f'another {second.kind}')}"
-        return Fault((a.name,), PluginError(Problem(what, where, "rename one of them")), a.plugin)
+        what, mend = (
+            f"{a}: {_one_name(first, second, f'a {first.kind}', f'another {second.kind}')}",
+            "rename one of them",
+        )
+        if alike:
+            what, mend = f"{a} defines the {first.kind} {first.name!r} twice{_unlike(first, second)}", ALIGN
+        return Fault((a.name,), PluginError(Problem(what, where, mend)), a.plugin)
     what = f"the {first.kind} {first.name!r} has two owners: {a} and {b}"
     if not alike:
         what = _one_name(first, second, f"the {first.kind} of {a}", f"the {second.kind} of {b}")
     return _two_owners(what, where, a, b)
+
+
+def _unlike(first: Claim, second: Claim) -> str:
+    """How two things of one kind, name and owner differ."""
+    if first.table is None or second.table is None:
+        return ", for different things"
+    if first.kind == "table":
+        return f", and not alike: {'; '.join(find_differences(first.table, second.table))}"
+    one, other = f"table {first.table.fullname!r}", f"table {second.table.fullname!r}"
+    if first.content is None:
+        return f", for {one} and for {other}"
+    return f", and not alike: {first.content} for {one}, and {second.content} for {other}"
 
 
 def _one_name(first: Claim, second: Claim, one: str, other: str) -> str:
@@ -168,16 +220,25 @@ def _one_name(first: Claim, second: Claim, one: str, other: str) -> str:
     return f"{one} and {other} have one name {why}: {first.name!r} and {second.name!r}"
 
 
-def _iter_claims(owners: Mapping[sa.Table, str]) -> Iterator[Claim]:
+def _iter_claims(
+    owners: Mapping[sa.Table, str], twins: Collection[sa.Table], spares: "Mapping[sa.Sequence | sa.Enum, str]"
+) -> Iterator[Claim]:
     for table, owner in owners.items():
-        schema = table.schema or ""
-        yield Claim("table", schema, table.name, owner, table, table, ("relation", "type"))
-        for index in table.indexes:
-            if isinstance(index.name, str):
-                yield Claim("index", schema, index.name, owner, table, index)
-        yield from _iter_constraints(table, owner, schema)
-        for column in table.columns:
-            yield from _iter_column_claims(column, owner, table)
+        if table not in twins:
+            yield from _iter_table_claims(table, owner)
+    for item, owner in spares.items():
+        yield from _iter_object_claims([item], owner, None)
+
+
+def _iter_table_claims(table: sa.Table, owner: str) -> Iterator[Claim]:
+    schema = table.schema or ""
+    yield Claim("table", schema, table.name, owner, table, table, spaces=("relation", "type"))
+    for index in table.indexes:
+        if isinstance(index.name, str):
+            yield Claim("index", schema, index.name, owner, table, index)
+    yield from _iter_constraints(table, owner, schema)
+    for column in table.columns if find_query(table) is None else ():
+        yield from _iter_object_claims([*iter_sequences(column), *iter_types(column.type)], owner, table)
 
 
 def _iter_constraints(table: sa.Table, owner: str, schema: str) -> Iterator[Claim]:
@@ -187,7 +248,7 @@ def _iter_constraints(table: sa.Table, owner: str, schema: str) -> Iterator[Clai
                 yield Claim("constraint", schema, constraint.name, owner, table, constraint)
             else:
                 # PostgreSQL keeps these by table, MySQL by schema: one sub-app may know what it does
-                yield Claim("constraint", schema, constraint.name, owner, table, owner, ("constraint",))
+                yield Claim("constraint", schema, constraint.name, owner, table, owner, spaces=("constraint",))
 
 
 def iter_sequences(column: "sa.Column[object]") -> Iterator[sa.Sequence]:
@@ -202,18 +263,19 @@ def iter_types(kind: Any) -> Iterator[Any]:
     """The enum types and domains that a column's type needs in a database that has them."""
     for variant in kind._variant_mapping.values():
         yield from iter_types(variant)
-    if isinstance(kind, sa.TypeDecorator):
-        kind = kind.impl_instance
-    if isinstance(kind, sa.ARRAY):
-        kind = kind.item_type
+    while isinstance(kind, (sa.TypeDecorator, sa.ARRAY)):
+        kind = kind.impl_instance if isinstance(kind, sa.TypeDecorator) else kind.item_type
     native = isinstance(kind, sa.Enum) and kind.native_enum
     if (native or kind.__visit_name__ == "DOMAIN") and kind.name:
         yield kind
 
 
-def _iter_column_claims(column: "sa.Column[object]", owner: str, table: sa.Table) -> Iterator[Claim]:
-    for sequence in iter_sequences(column):
-        yield Claim("sequence", sequence.schema or "", sequence.name, owner, table, ("sequence", owner))
-    for kind in iter_types(column.type):
-        identity: object = getattr(kind, "enum_class", None) or (owner, tuple(getattr(kind, "enums", ())))
-        yield Claim("enum type", kind.schema or "", kind.name or "", owner, table, identity, ("type",))
+def _iter_object_claims(items: Iterable[Any], owner: str, table: sa.Table | None) -> Iterator[Claim]:
+    for item in items:
+        schema, name = item.schema or "", item.name or ""
+        if isinstance(item, sa.Sequence):
+            yield Claim("sequence", schema, name, owner, table, ("sequence", owner))
+        else:
+            content = ", ".join(map(repr, getattr(item, "enums", ()))) or repr(item)
+            shared = getattr(item, "enum_class", None) or owner  # who has the class has it on purpose
+            yield Claim("enum type", schema, name, owner, table, (shared, content), content, ("type",))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
@@ -73,6 +74,22 @@ def get_additions(table: sa.Table) -> list[Addition]:
     return _additions.get(table, [])
 
 
+def find_query(table: sa.Table) -> Any | None:
+    """The DDL of a view, or of another table that is made from a query (its ``selectable``); None for any other table."""
+    created_by: Any = table._creator_ddl
+    return created_by if hasattr(created_by, "selectable") else None
+
+
+def find_name(metadata: sa.MetaData, module: str) -> str:
+    """What a ``MetaData``, or the declarative base that holds it, is called in a module; empty if nothing is."""
+    for name, value in list(vars(sys.modules.get(module, object)).items()):
+        if isinstance(value, type):
+            value = value.__dict__.get("metadata")
+        if value is metadata:
+            return name
+    return ""
+
+
 def iter_tables() -> Iterator[tuple[sa.Table, Definition]]:
     """Every table of the process that was noted, whatever its ``MetaData``."""
     yield from list(_tables.items())
@@ -82,6 +99,11 @@ def get_mappers(base: type[sa_orm.DeclarativeBase]) -> list[sa_orm.Mapper[object
     """The complete mappers of a base, by name: ``registry.mappers`` fails where a class statement has failed."""
     found = [mapper for mapper in _mappers if mapper.registry is base.registry]
     return sorted(found, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
+
+
+def find_mapper(table: sa.Table) -> sa_orm.Mapper[object] | None:
+    """The mapper of the class that stands for a table; None for a table without a class."""
+    return next((mapper for mapper in _mappers if mapper.local_table is table and not mapper.single), None)
 
 
 def capture_definition() -> Definition:
@@ -120,7 +142,7 @@ def _note_table(table: sa.Table, _metadata: SchemaVisitable) -> None:
 @sa.event.listens_for(sa.Index, "after_parent_attach")
 def _note_addition(item: SchemaVisitable, parent: SchemaVisitable) -> None:
     if isinstance(parent, sa.Table) and parent in _tables:
-        addition = Addition(_kind(item), str(getattr(item, "name", None) or ""), capture_definition())
+        addition = Addition(name_kind(item), str(getattr(item, "name", None) or ""), capture_definition())
         _additions.setdefault(parent, []).append(addition)
 
 
@@ -129,7 +151,7 @@ def _note_mapper(mapper: sa_orm.Mapper[object], _cls: type) -> None:
     _mappers.add(mapper)
 
 
-def _kind(item: SchemaVisitable) -> str:
+def name_kind(item: SchemaVisitable) -> str:
     """What a part of a table is called: the name that SQLAlchemy visits it by, in words."""
     words = {"foreign_key_constraint": "foreign key", "column_or_constraint": "constraint"}
     return words.get(item.__visit_name__, item.__visit_name__.replace("_", " "))

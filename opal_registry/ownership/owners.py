@@ -1,8 +1,9 @@
 """Whose table is it? One rule, applied to what was noted when the table was defined.
 
 The innermost module body that was being imported decides; with none, the innermost frame of a declared package. The
-longest declared package prefix wins. ``info={"opal_sub_app": ...}`` on a table overrides, an adopted ``MetaData``
-belongs to whoever declares it, and a table without an owner is an error: nobody would create, check or migrate it.
+longest declared package prefix wins. ``info={"opal_sub_app": ...}`` on a table overrides. What strangers define on an
+adopted ``MetaData`` belongs to whoever adopts that. A table without an owner is an error: nobody would create, check or
+migrate it.
 """
 
 import re
@@ -14,7 +15,16 @@ import sqlalchemy as sa
 
 from opal_registry.discovery import Fault, InstalledSubApp
 from opal_registry.errors import OwnershipError, PluginError, Problem
-from opal_registry.ownership.definitions import Definition, find_definition, find_place, get_additions, iter_tables
+from opal_registry.ownership.definitions import (
+    Definition,
+    find_definition,
+    find_name,
+    find_place,
+    find_query,
+    get_additions,
+    iter_tables,
+)
+from opal_registry.ownership.twins import find_twins
 
 INFO_KEY = "opal_sub_app"
 OWN_PACKAGE = "opal_registry"
@@ -31,10 +41,12 @@ class Ownership:
 
     Args:
         owners: The name of the owning sub-app for each table.
+        twins: Those of these tables that are another one of the same owner defined again, each with that one.
         faults: What could not be decided, or must not be.
     """
 
     owners: Mapping[sa.Table, str]
+    twins: Mapping[sa.Table, sa.Table]
     faults: Sequence[Fault]
 
 
@@ -42,7 +54,8 @@ def assign_owners(
     apps: Sequence[InstalledSubApp],
     shared: sa.MetaData,
     *,
-    adopted: Mapping[sa.MetaData, str] | None = None,
+    adopters: Mapping[sa.MetaData, str] | None = None,
+    left_out: Sequence[InstalledSubApp] = (),
     ignore_strangers: bool = False,
 ) -> Ownership:
     """Decide for every table of the shared and the adopted ``MetaData`` whose it is.
@@ -50,10 +63,11 @@ def assign_owners(
     Args:
         apps: The sub-apps whose models were imported.
         shared: The ``MetaData`` of the shared ``Base``.
-        adopted: Foreign ``MetaData``, each with the name of the sub-app that declares it.
+        adopters: Foreign ``MetaData``, each with the name of the sub-app that adopts it.
+        left_out: Sub-apps that cannot take part; what is theirs on an adopted ``MetaData`` is passed over.
         ignore_strangers: Pass over tables of nobody, as a process that loads only some of the sub-apps must.
     """
-    declared = Declared(apps)
+    declared, everybody, adopters = Declared(apps), Declared([*apps, *left_out]), adopters or {}
     owners: dict[sa.Table, str] = {}
     faults: list[Fault] = []
     for table in shared.tables.values():
@@ -62,12 +76,16 @@ def assign_owners(
             owners[table] = candidates[0]
         elif candidates or not ignore_strangers:
             faults.append(_undecided(table, candidates, declared))
-    for metadata, name in (adopted or {}).items():
-        owners |= dict.fromkeys(metadata.tables.values(), name)
-    faults += _foreign_bases(apps, [shared, *(adopted or {})])
+    for table, adopter in ((table, name) for metadata, name in adopters.items() for table in metadata.tables.values()):
+        name = _definer(table, everybody) or adopter
+        if name in declared.apps:
+            owners[table] = name
+        elif name not in everybody.apps:
+            faults.append(_undecided(table, [name], everybody))
+    faults += _foreign_bases(apps, [shared, *adopters])
     for table, name in owners.items():
         faults += [*_trespasses(table, declared.apps[name], declared), *_misnamed(table, declared.apps[name])]
-    return Ownership(owners, faults)
+    return Ownership(owners, find_twins(owners), faults)
 
 
 class Declared:
@@ -121,6 +139,15 @@ def _candidates(table: sa.Table, declared: Declared) -> list[str]:
     return declared.who(definition.modules) if definition else []
 
 
+def _definer(table: sa.Table, declared: Declared) -> str:
+    """The sub-app whose own module defines a table on an adopted ``MetaData``; empty for the code of strangers."""
+    if INFO_KEY in table.info:
+        return str(table.info[INFO_KEY])
+    definition = find_definition(table)
+    who = declared.who(definition.importing[:1]) if definition else []
+    return who[0] if len(who) == 1 else ""
+
+
 def _undecided(table: sa.Table, candidates: Sequence[str], declared: Declared) -> Fault:
     definition = find_definition(table) or Definition((), (), "")
     mend = f'declare its module in SubApp(models=...), or set info={{"{INFO_KEY}": "<name>"}} on the table'
@@ -143,11 +170,16 @@ def _foreign_bases(apps: Sequence[InstalledSubApp], known: Sequence[sa.MetaData]
     """Tables that a sub-app's models module defined on a ``MetaData`` that nobody collects."""
     strays: dict[tuple[InstalledSubApp, sa.MetaData], list[sa.Table]] = {}
     for table, definition in iter_tables():
-        if table.metadata not in known and table.metadata.tables.get(table.key) is table:
+        if table.metadata not in known and table.metadata.tables.get(table.key) is table and not _is_by_hand(table):
             for app in apps:
                 if any(_is_inside(module, app.sub_app.models) for module in definition.importing[:1]):
                     strays.setdefault((app, table.metadata), []).append(table)
     return [_foreign_base(app, metadata, tables) for (app, metadata), tables in strays.items()]
+
+
+def _is_by_hand(table: sa.Table) -> bool:
+    """Whether it is a view without a ``MetaData``: SQLAlchemy gives it one of its own, and the author executes it."""
+    return find_query(table) is not None and len(table.metadata.tables) == 1
 
 
 def _foreign_base(app: InstalledSubApp, metadata: sa.MetaData, tables: Sequence[sa.Table]) -> Fault:
@@ -157,7 +189,7 @@ def _foreign_base(app: InstalledSubApp, metadata: sa.MetaData, tables: Sequence[
     mend = "inherit from opal_registry.database.Base"
     definition = find_definition(tables[0])
     for module in definition.importing[:1] if definition else ():
-        if name := _find_name(metadata, module):
+        if name := find_name(metadata, module):
             mend += f', or adopt that one: SubApp(metadata=("{module}:{name}",))'
     return Fault((app.name,), PluginError(Problem(what, find_place(tables[0]), mend)), app.plugin)
 
@@ -165,16 +197,6 @@ def _foreign_base(app: InstalledSubApp, metadata: sa.MetaData, tables: Sequence[
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def _find_name(metadata: sa.MetaData, module: str) -> str:
-    """What a ``MetaData``, or the declarative base that holds it, is called in a module; empty if nothing is."""
-    for name, value in list(vars(sys.modules.get(module, object)).items()):
-        if isinstance(value, type):
-            value = value.__dict__.get("metadata")
-        if value is metadata:
-            return name
-    return ""
 
 
 def _is_inside(module: str, packages: Iterable[str]) -> bool:
