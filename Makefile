@@ -5,17 +5,20 @@ ARGS ?=
 SET_UP = $(PYTHON) init_shared_db.py --set-up
 BIN = .venv/bin
 
-.PHONY: help init test lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-mariadb clean
+.PHONY: help init test bench lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
-	@echo "Options: ARGS='...' for init and test, PYTHON=python3.12 for the Python that .venv is made with."
+	@echo "Options: ARGS='...' for init, test and bench, PYTHON=python3.12 for the Python that .venv is made with."
 
 init: ## Set up, and create the shared database (SQLite, opal_suite.db, unless configured otherwise)
 	$(PYTHON) init_shared_db.py $(ARGS)
 
-test: set-up-test set-up-mariadb ## Set up, and run all tests and the examples in the docstrings
+test: set-up-test set-up-servers ## Set up, and run all tests and the examples in the docstrings
 	$(BIN)/python -m pytest -n auto --doctest-modules opal_registry tests $(ARGS)
+
+bench: set-up-test ## Set up, and compare opal-db init with everybody else's way; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: check-format check-style check-types check-floors ## Set up, and check formatting, style, types and import floors
 
@@ -41,8 +44,8 @@ set-up-test:
 set-up-lint:
 	@$(SET_UP) lint test
 
-set-up-mariadb:
-	@sh tests/install_mariadb.sh
+set-up-servers:
+	@sh tests/install_servers.sh
 
 clean: ## Remove .venv and what the tools leave behind; databases stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

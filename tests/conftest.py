@@ -1,6 +1,7 @@
 """Fixtures that the tests share: real databases, and a place to install sub-apps into."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import pytest
 
 from tests.distributions import Site, make_core_environment
-from tests.mariadb import MariaDB, MariaDBMissingError, find_mariadbd
+from tests.mariadb import MariaDB, find_mariadbd
+from tests.pgbouncer import PgBouncer, find_pgbouncer
 from tests.postgres import Cluster
+from tests.programs import ProgramMissingError
 from tests.servers import Server
 from tests.zygote import QuickSite, Zygote
 
@@ -69,6 +72,19 @@ def mariadb() -> Iterator[MariaDB]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def pgbouncer(postgres18: Cluster) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode before the PostgreSQL 18 server; a test that changes its settings changes them back."""
+    with PgBouncer(postgres18) as pooler:
+        yield pooler
+
+
+@pytest.fixture
+def pgbouncer_url(pgbouncer: PgBouncer) -> Iterator[str]:
+    """The URL of an empty database of its own, behind PgBouncer."""
+    yield from _url_of_empty_database(pgbouncer)
+
+
 @pytest.fixture
 def mariadb_url(mariadb: MariaDB) -> Iterator[str]:
     """The URL of an empty database of its own, on MariaDB."""
@@ -126,55 +142,61 @@ def quick_site(tmp_path: Path, core_python: Path, zygote: Zygote) -> Site:
     return QuickSite(folder, cwd, core_python, zygote=zygote)
 
 
-LEFT_OUT = pytest.StashKey[int]()
-"""How many tests were left out because there is no MariaDB."""
+OPTIONAL = {"mariadb": ("MariaDB", find_mariadbd), "pgbouncer": ("PgBouncer", find_pgbouncer)}
+"""Servers that no Python package brings, by the fixture or marker of what needs them: a name, and who finds it."""
+
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+"""How many tests were left out for want of such a server."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what the marker means."""
-    config.addinivalue_line("markers", "mariadb: needs a MariaDB server; left out, and told, where there is none")
+    """Say what the markers mean."""
+    config.stash[LEFT_OUT] = {}
+    for marker, (title, _) in OPTIONAL.items():
+        config.addinivalue_line("markers", f"{marker}: needs {title}; left out, and told, where there is none")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs MariaDB where there is none."""
-    if _missing_mariadb() is None:
-        return
-    left_out = [item for item in items if _needs_mariadb(item)]
-    items[:] = [item for item in items if not _needs_mariadb(item)]
-    config.stash[LEFT_OUT] = len(left_out)
-    config.hook.pytest_deselected(items=left_out)
+    """Leave out what needs a server that is not there."""
+    missing = [name for name in OPTIONAL if _find_lack(name)]
+    needs = {item: [name for name in missing if _needs(item, name)] for item in items}
+    left_out = [item for item in items if needs[item]]
+    items[:] = [item for item in items if not needs[item]]
+    config.stash[LEFT_OUT] = dict(Counter(name for item in left_out for name in needs[item]))
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object | None) -> None:
     """Learn from a worker of pytest-xdist how much it left out; all of them leave out the same."""
-    left_out = getattr(node, "workeroutput", {}).get("mariadb", 0)
-    node.config.stash[LEFT_OUT] = max(left_out, node.config.stash.get(LEFT_OUT, 0))
+    node.config.stash[LEFT_OUT] |= getattr(node, "workeroutput", {}).get("left_out", {})
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """End with a line that says so if MariaDB was not tested; where ``CI=true``, fail."""
-    left_out = session.config.stash.get(LEFT_OUT, 0)
+    """End with a line for each server that was not tested; where ``CI=true``, fail."""
+    left_out = session.config.stash[LEFT_OUT]
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["mariadb"] = left_out
+        session.config.workeroutput["left_out"] = left_out
     elif left_out and os.environ.get("CI") == "true" and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     yield
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    if left_out and terminal:
-        why = _missing_mariadb()
-        terminal.write_line(f"MariaDB was not tested (tests left out: {left_out}): {why}", yellow=True, bold=True)
+    for name, count in left_out.items():
+        line = f"{OPTIONAL[name][0]} was not tested (tests left out: {count}): {_find_lack(name)}"
+        if terminal:
+            terminal.write_line(line, yellow=True, bold=True)
 
 
-def _missing_mariadb() -> str | None:
+def _find_lack(name: str) -> str | None:
     try:
-        find_mariadbd()
-    except MariaDBMissingError as error:
+        OPTIONAL[name][1]()
+    except ProgramMissingError as error:
         return str(error)
     return None
 
 
-def _needs_mariadb(item: pytest.Item) -> bool:
-    return "mariadb" in getattr(item, "fixturenames", ()) or item.get_closest_marker("mariadb") is not None
+def _needs(item: pytest.Item, name: str) -> bool:
+    return name in getattr(item, "fixturenames", ()) or item.get_closest_marker(name) is not None

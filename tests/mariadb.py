@@ -1,7 +1,7 @@
 """Throwaway MariaDB servers: real ones, on loopback, for the tests only.
 
-The server is the first ``mariadbd`` in the folders of ``$OPAL_TEST_MARIADB_BIN`` (separated as in ``PATH``; where that is
-set nothing else counts), else in ``PATH``, ``/usr/sbin`` and ``/usr/libexec``. ``tests/install_mariadb.sh`` agrees.
+The server's program is looked for as :func:`tests.programs.find_program` says, with ``$OPAL_TEST_MARIADB_BIN``.
+``tests/install_servers.sh`` agrees.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tests.programs import ProgramMissingError, find_program
 from tests.servers import Server, find_account
 
 INSTALL = {
@@ -23,6 +24,7 @@ INSTALL = {
     "pacman": "pacman -S mariadb",
     "apk": "apk add mariadb mariadb-client",
     "brew": "brew install mariadb",
+    "else": "see https://mariadb.org/download",
 }
 """The command that brings a server, by the program that says which system this is."""
 
@@ -43,31 +45,13 @@ SETTINGS = {
 """
 
 
-class MariaDBMissingError(Exception):
-    """No MariaDB server was found; the text says in one line how to get one."""
-
-
 def find_mariadbd() -> Path:
     """The server's program, where it really lies.
 
     Raises:
-        MariaDBMissingError: If there is none.
+        ProgramMissingError: If there is none.
     """
-    named = os.environ.get("OPAL_TEST_MARIADB_BIN")
-    usual = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/libexec"]
-    found = shutil.which("mariadbd", path=named or os.pathsep.join(usual))
-    if found:
-        return Path(found).resolve()
-    looked_at = f"there is no mariadbd in OPAL_TEST_MARIADB_BIN={named}; unset it, and" if named else "no mariadbd;"
-    raise MariaDBMissingError(f"{looked_at} install one with: {_installation()}")
-
-
-def _installation() -> str:
-    command = next(
-        (INSTALL[program] for program in INSTALL if shutil.which(program)), "see https://mariadb.org/download"
-    )
-    is_plain = command.startswith(("brew ", "see ")) or os.geteuid() == 0
-    return command if is_plain else f"sudo {command}"
+    return find_program("mariadbd", variable="OPAL_TEST_MARIADB_BIN", install=INSTALL)
 
 
 class MariaDB(Server):
@@ -79,7 +63,7 @@ class MariaDB(Server):
         **settings: Server settings beside :data:`SETTINGS`; an underscore stands for a hyphen.
 
     Raises:
-        MariaDBMissingError: If there is no ``mariadbd``.
+        ProgramMissingError: If there is no ``mariadbd``.
     """
 
     title = "MariaDB"
@@ -122,7 +106,7 @@ class MariaDB(Server):
         folders = [str(base / "bin"), str(base / "scripts"), os.environ.get("PATH", os.defpath)]
         script = shutil.which("mariadb-install-db", path=os.pathsep.join(folders))
         if script is None:
-            raise MariaDBMissingError(f"there is no mariadb-install-db for {self.mariadbd}")
+            raise ProgramMissingError(f"there is no mariadb-install-db for {self.mariadbd}")
         who = ("--auth-root-authentication-method=normal", "--skip-test-db")
         self._run(Path(script), *self._options(), *who)
 
@@ -157,4 +141,4 @@ class MariaDB(Server):
         return {name: value for name, value in super()._environment().items() if not name.startswith(foreign)}
 
 
-__all__ = ["MariaDB", "MariaDBMissingError", "find_mariadbd"]
+__all__ = ["MariaDB", "find_mariadbd"]

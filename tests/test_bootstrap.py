@@ -300,6 +300,15 @@ class TestWhatIsThere:
         assert _why_useless(checkout) == "it has no working Python 3.11 or newer with pip"
 
 
+def test_no_server_is_installed_where_the_tests_are_told_which_to_use(tmp_path: Path) -> None:
+    named = {"OPAL_TEST_MARIADB_BIN": str(tmp_path), "OPAL_TEST_PGBOUNCER_BIN": str(tmp_path)}
+    script = ROOT / "tests" / "install_servers.sh"
+    done = subprocess.run(
+        ["sh", script], capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"], **named}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def _why_useless(checkout: Checkout) -> object:
     bootstrap = checkout.load()
     return bootstrap._why_useless(bootstrap.read_stamp())

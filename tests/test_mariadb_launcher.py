@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.mariadb import MariaDB, MariaDBMissingError, find_mariadbd
+from tests.mariadb import MariaDB, find_mariadbd
+from tests.programs import ProgramMissingError
 
 ROOT = Path(__file__).parent.parent
 
@@ -135,7 +136,7 @@ def test_only_the_folder_that_is_named_counts(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("OPAL_TEST_MARIADB_BIN", str(tmp_path))
     assert find_mariadbd() == program
     program.unlink()
-    with pytest.raises(MariaDBMissingError) as caught:
+    with pytest.raises(ProgramMissingError) as caught:
         find_mariadbd()
     assert str(caught.value).startswith(
         f"there is no mariadbd in OPAL_TEST_MARIADB_BIN={tmp_path}; unset it, and install one with: "
@@ -157,7 +158,7 @@ def test_the_command_that_brings_a_server_is_the_system_s_own(
     (tmp_path / program).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("OPAL_TEST_MARIADB_BIN", str(tmp_path))
-    with pytest.raises(MariaDBMissingError) as caught:
+    with pytest.raises(ProgramMissingError) as caught:
         find_mariadbd()
     assert str(caught.value).endswith((f"install one with: {command}", f"install one with: sudo {command}"))
 

@@ -36,6 +36,28 @@ def test_floor_0_does_without_sqlalchemy(site: Site) -> None:
     assert not imported(site, *FLOOR_0) & {"sqlalchemy", "alembic", "rich", "fastapi"}
 
 
+def test_help_does_without_settings_and_drivers(site: Site) -> None:
+    done = site.python("""
+        import sys
+        from opal_registry.cli.main import main
+
+        main(["--help"])
+        print(*sorted({name.partition(".")[0] for name in sys.modules}))
+    """)
+    assert not set(done.out.splitlines()[-1].split()) & {*HEAVY - {"typer"}, "pluggy", "psycopg", "sqlite3"}
+
+
+def test_settings_cost_neither_yaml_nor_dotenv_where_there_are_no_files(site: Site) -> None:
+    code = """
+        import sys
+        from opal_registry.settings.sources import load_settings
+
+        load_settings()
+        print(*sorted({"asyncio", "dotenv", "pluggy", "pydantic_settings", "yaml"} & sys.modules.keys()))
+    """
+    assert site.python(code).out == "\n"
+
+
 def test_a_plugin_costs_no_sqlalchemy(site: Site) -> None:
     site.sub_app("alpha")
     assert not imported(site, "alpha.opal") & {"sqlalchemy", "alembic", "rich"}

@@ -2,7 +2,8 @@
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
@@ -11,37 +12,34 @@ import sqlalchemy as sa
 from packaging.version import InvalidVersion, Version
 
 from opal_registry.errors import DatabaseError, Problem
-from opal_registry.mixins import UtcDateTime, utc_now
-
-READS = 1
-"""The highest ``min_reader`` that this release understands."""
+from opal_registry.mixins import utc_now
+from opal_registry.store.tables import Columns, select_known, sub_apps
+from opal_registry.warm import READS
 
 WRITES = 1
 """The ``min_reader`` that rows of this release ask for."""
 
-metadata = sa.MetaData()
+MOST_SOURCES = 16
+"""So many images are remembered for one sub-app: those that were seen last."""
 
-sub_apps = sa.Table(
-    "opal_sub_apps",
-    metadata,
-    sa.Column("name", sa.String(30), primary_key=True),
-    sa.Column("distribution", sa.String(200), nullable=False),
-    sa.Column("version", sa.String(100), nullable=False),
-    sa.Column("bind", sa.String(63), nullable=False),
-    sa.Column("schema", sa.String(63)),
-    sa.Column("fingerprint", sa.String(64)),
-    sa.Column("heads", sa.JSON),
-    sa.Column("tables", sa.JSON, nullable=False),
-    sa.Column("pins", sa.JSON),
-    sa.Column("foreign_columns", sa.JSON),
-    sa.Column("seeded", sa.String(100)),
-    sa.Column("min_reader", sa.Integer, nullable=False),
-    sa.Column("written_by", sa.String(100), nullable=False),
-    sa.Column("installed_at", UtcDateTime, nullable=False),
-    sa.Column("updated_at", UtcDateTime, nullable=False),
-    mysql_charset="utf8mb4",
-)
-"""One row per sub-app."""
+OWN_DISTRIBUTION = "opal-registry"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image for which a database is complete, as a later run without work recognises it.
+
+    Args:
+        fingerprint: Of everything that is installed and configured in it.
+        names: Its sub-apps, over all binds, in order.
+    """
+
+    fingerprint: str
+    names: tuple[str, ...]
+
+    def place_of(self, name: str) -> list[int]:
+        """Which of how many sub-apps one is, counted from 0."""
+        return [self.names.index(name), len(self.names)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,8 @@ class Entry:
         tables: The full names of its tables, sorted.
         foreign_columns: The columns of other sub-apps that its foreign keys refer to, as ``table.column``, sorted.
         seeded: The version whose first rows were put in.
+        sources: The images it is known to be complete for: fingerprint, and which of how many sub-apps it is there.
+        written_by: The release of this package that wrote the row.
     """
 
     name: str
@@ -69,23 +69,49 @@ class Entry:
     tables: tuple[str, ...]
     foreign_columns: tuple[str, ...]
     seeded: str | None
+    sources: Mapping[str, list[int]] = field(default_factory=dict)
+    written_by: str = ""
     installed_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None
 
     def says_the_same(self, other: "Entry") -> bool:
-        """Whether two entries differ in nothing but their times."""
+        """Whether two entries differ in nothing but their times, their writers and the images they know."""
         return self._facts() == other._facts()
 
     def is_newer_than(self, distribution: str, version: str) -> bool:
-        """Whether this was written by a later release of the same distribution."""
-        try:
-            return self.distribution == distribution and Version(self.version) > Version(version)
-        except InvalidVersion:
+        """Whether this was written by a later release of the same distribution, or for the same one by a later registry."""
+        theirs, ours = _find_version(self.version), _find_version(version)
+        if self.distribution != distribution or theirs is None or ours is None:
             return False
+        if theirs != ours:
+            return theirs > ours
+        writer, own = _find_version(self.written_by.rpartition(" ")[2]), _find_version(own_version())
+        return writer is not None and own is not None and writer > own
+
+    def known_to(self, image: Image) -> "Entry":
+        """The same entry, complete for one more image."""
+        others = {key: place for key, place in self.sources.items() if key != image.fingerprint}
+        kept = dict(list(others.items())[1 - MOST_SOURCES :])
+        return replace(self, sources=kept | {image.fingerprint: image.place_of(self.name)})
+
+    def knows(self, image: Image) -> bool:
+        """Whether it is known to be complete for an image."""
+        return self.sources.get(image.fingerprint) == image.place_of(self.name)
 
     def _facts(self) -> tuple[object, ...]:
         left = (self.name, self.distribution, self.version, self.bind, self.schema, self.fingerprint)
         return (*left, self.tables, self.foreign_columns, self.seeded)
+
+
+@cache
+def own_version() -> str:
+    """The version of this package."""
+    return version(OWN_DISTRIBUTION)
+
+
+def signature() -> str:
+    """What this package signs its rows with."""
+    return f"{OWN_DISTRIBUTION} {own_version()}"
 
 
 def make_fingerprint(statements: list[str]) -> str:
@@ -93,20 +119,26 @@ def make_fingerprint(statements: list[str]) -> str:
     return sha256("\n".join(sorted(statements)).encode()).hexdigest()
 
 
-def read_ledger(connection: sa.Connection) -> dict[str, Entry]:
-    """The entries by name; the ledger's table must be there.
+def read_ledger(connection: sa.Connection, there: Columns) -> dict[str, Entry]:
+    """The entries by name.
+
+    Args:
+        connection: The database.
+        there: The columns of the registry's own tables; nothing is read where the ledger is not there.
 
     Raises:
-        DatabaseError: If the ledger asks for a newer release of this package.
+        DatabaseError: If the ledger asks for a newer release of this package, or cannot be read.
     """
-    rows = connection.execute(sa.select(sub_apps).order_by(sub_apps.c.name)).mappings().all()
-    for row in rows:
-        if row["min_reader"] > READS:
-            what = f"the ledger was written by {row['written_by']}, which this release does not understand"
-            raise DatabaseError(
-                Problem(what, f"opal_sub_apps, row {row['name']!r}", "install that release, or a later one")
-            )
-    return {row["name"]: _entry(row) for row in rows}
+    if sub_apps.name not in there:
+        return {}
+    try:
+        rows = connection.execute(select_known(sub_apps, there).order_by(sub_apps.c.name)).mappings().all()
+        _refuse_future(rows)
+        return {row["name"]: _entry(row) for row in rows}
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        what = f"the ledger is damaged: {type(error).__name__}: {error}"
+        mend = "restore opal_sub_apps, or drop it: opal-db init makes it anew from the tables that are there"
+        raise DatabaseError(Problem(what, "opal_sub_apps", mend)) from error
 
 
 def needs_writing(entry: Entry, old: Entry | None) -> bool:
@@ -116,10 +148,16 @@ def needs_writing(entry: Entry, old: Entry | None) -> bool:
     return not old.says_the_same(entry) and not old.is_newer_than(entry.distribution, entry.version)
 
 
-def write_entry(connection: sa.Connection, entry: Entry, old: Entry | None) -> None:
-    """Record a sub-app, if :func:`needs_writing`."""
-    if not needs_writing(entry, old):
-        return
+def remembering(entry: Entry, old: Entry | None, image: Image | None) -> Entry:
+    """The entry with the images that it is complete for: those that were, unless its tables have changed, and one more."""
+    kept = old.sources if old and old.fingerprint == entry.fingerprint else {}
+    entry = replace(entry, sources=kept)
+    return entry.known_to(image) if image else entry
+
+
+def make_write(entry: Entry, old: Entry | None) -> sa.Insert | sa.Update:
+    """The statement that records a sub-app which :func:`needs_writing`."""
+    now = utc_now()
     values = {
         "distribution": entry.distribution,
         "version": entry.version,
@@ -129,15 +167,34 @@ def write_entry(connection: sa.Connection, entry: Entry, old: Entry | None) -> N
         "tables": list(entry.tables),
         "foreign_columns": list(entry.foreign_columns),
         "seeded": entry.seeded,
+        "sources": dict(entry.sources),
         "min_reader": WRITES,
-        "written_by": f"opal-registry {version('opal-registry')}",
-        "updated_at": utc_now(),
+        "written_by": signature(),
+        "updated_at": now,
     }
     if old is None:
-        values |= {"name": entry.name, "installed_at": values["updated_at"]}
-        connection.execute(sa.insert(sub_apps).values(values))
-    else:
-        connection.execute(sa.update(sub_apps).where(sub_apps.c.name == entry.name).values(values))
+        return sa.insert(sub_apps).values(values | {"name": entry.name, "installed_at": now})
+    return sa.update(sub_apps).where(sub_apps.c.name == entry.name).values(values)
+
+
+def make_note(entry: Entry) -> sa.Update:
+    """The statement that records nothing but the images that an entry is complete for."""
+    return sa.update(sub_apps).where(sub_apps.c.name == entry.name).values(sources=dict(entry.sources))
+
+
+def _refuse_future(rows: Any) -> None:
+    for row in rows:
+        if row["min_reader"] > READS:
+            what = f"the ledger was written by {row['written_by']}, which this release does not understand"
+            where, mend = f"opal_sub_apps, row {row['name']!r}", "install that release, or a later one"
+            raise DatabaseError(Problem(what, where, mend))
+
+
+def _find_version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:
@@ -148,9 +205,17 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
         bind=row["bind"],
         schema=row["schema"],
         fingerprint=row["fingerprint"],
-        tables=tuple(row["tables"] or ()),
-        foreign_columns=tuple(row["foreign_columns"] or ()),
-        seeded=row["seeded"],
+        tables=_texts(row["tables"]),
+        foreign_columns=_texts(row.get("foreign_columns")),
+        seeded=row.get("seeded"),
+        sources=dict(row.get("sources") or {}),
+        written_by=row["written_by"],
         installed_at=row["installed_at"],
         updated_at=row["updated_at"],
     )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, type(None))):
+        raise TypeError(f"{value!r:.40} is no list")
+    return tuple(map(str, value or ()))

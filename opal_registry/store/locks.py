@@ -1,54 +1,120 @@
-"""One run at a time: a lock in the database itself, freed when its holder dies."""
+"""One run at a time: a lock in the database itself, freed when its holder dies.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
+    PostgreSQL   an advisory lock of the transaction, which works behind PgBouncer as well
+    SQLite       the lock file that names the holder; then SQLite's own lock, against writers that are no runs
+    MySQL        a named lock of a connection that is used for nothing else
+
+Behind PgBouncer in transaction mode a run that waits for the lock keeps its server connection. Where none is left, the
+next run does not come to ask for the lock: it waits in PgBouncer's queue, where it cannot be told for whom and
+``locks.wait`` does not count, and fails after ``query_wait_timeout`` (120 s). Even with a pool of one connection runs
+come one by one; but a run that needs a second connection while it holds the lock (many tables, in several transactions)
+would then wait for itself, or for those who wait for it. So runs should go past PgBouncer (``migration_url``), or its
+``pool_size`` should be one more than the runs that may start at once.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 import sqlalchemy as sa
 
 from opal_registry.errors import LockTimeoutError, Problem
-
-NAME = "opal_registry"
-KEY = int.from_bytes(sha256(NAME.encode()).digest()[:8], signed=True)
-"""The advisory lock's number on PostgreSQL, where it is one per database."""
+from opal_registry.store.holder import Holder
+from opal_registry.store.native_locks import AdvisoryLock, NamedLock, WriteLock, find_file, make_limit
+from opal_registry.store.sidecar import Sidecar
 
 LONGEST_PAUSE = 5.0
-TAKEN = ("55P03", "SQLITE_BUSY", "SQLITE_BUSY_RECOVERY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_BUSY_TIMEOUT")
-"""How a database says that a lock was not to be had in time."""
 
 
 class AnotherRunError(LockTimeoutError):
     """Another run, or on SQLite any other writer, did not let go of the database in time."""
 
 
+class Lock(Protocol):
+    """A lock, whoever keeps it.
+
+    Attributes:
+        holding: What its holder does, as the beginning of a sentence with room for the holder's name.
+        awaited: Who its holder is, as the end of a sentence.
+        attempt: For how many seconds at most to try at a time: then an interrupt, or a new holder, is noticed.
+        patience: So many seconds of waiting are no news.
+    """
+
+    holding: str
+    awaited: str
+    attempt: float
+    patience: float
+
+    def take(self, seconds: float) -> bool:
+        """Get the lock, within so many seconds."""
+
+    def find_holder(self) -> Holder | None:
+        """Who has it; None if nobody, or if that is not known yet."""
+
+    def release(self) -> None:
+        """Let go of it, if it does not end by itself."""
+
+
+def ignore(_: str) -> None:
+    """Announce nothing."""
+
+
 @contextmanager
-def hold_lock(connection: sa.Connection, *, wait: float, statement_wait: float, where: str) -> Iterator[None]:
-    """Be the only run in this database, from here to the end of the connection's transaction.
+def hold_lock(
+    connection: sa.Connection,
+    *,
+    wait: float,
+    where: str,
+    announce: Callable[[str], None] = ignore,
+    statement_wait: float | None = None,
+) -> Iterator[None]:
+    """Be the only run in this database.
+
+    On PostgreSQL and SQLite that is from here to the end of the connection's transaction, in which no statement has been
+    sent yet. On MySQL it is to the end of the block; the connection, in AUTOCOMMIT and not in a block of ``begin()``,
+    is used for nothing else: should it be lost, so is the lock, and that is no error at the end.
 
     Args:
-        connection: No statement has been sent in its transaction yet.
-        wait: How many seconds to wait for another run.
-        statement_wait: How many seconds a statement may wait for a table that is in use; while it waits, everybody who
-            comes later and wants that table waits for it. (Not on SQLite, where there is one lock for everything.)
+        connection: The database.
+        wait: How many seconds to wait for others.
         where: Which database it is, for the error.
+        announce: Told who is waited for; again when that is another one.
+        statement_wait: On PostgreSQL, what :func:`limit_waiting` would set, in the same round trip.
 
     Raises:
-        AnotherRunError: If the other one does not finish in time.
+        AnotherRunError: If another one does not let go in time.
     """
-    try:
-        match connection.dialect.name:
-            case "postgresql":
-                _take_advisory_lock(connection, wait)
-                _limit_waiting(connection, statement_wait)
-                yield
-            case "sqlite":
-                _take_write_lock(connection, wait)
-                yield
-            case _:
-                yield from _hold_named_lock(connection, wait)
-    except _TakenError as error:
-        mend = "run the command again when it has ended, or raise locks.wait"
-        raise AnotherRunError(Problem(f"{error} for longer than {wait:g} s", where, mend)) from error.__cause__
+    deadline = time.monotonic() + wait
+    with ExitStack() as stack:
+        for lock in _make_locks(connection, statement_wait):
+            stack.callback(lock.release)
+            _take(lock, deadline, announce, wait=wait, where=where)
+        yield
+
+
+@contextmanager
+def try_lock(connection: sa.Connection) -> Iterator[bool]:
+    """Be the only run in this database, or be told at once, with False, that another one is; see :func:`hold_lock`."""
+    with ExitStack() as stack:
+        locks = _make_locks(connection)
+        for lock in locks:
+            stack.callback(lock.release)
+        yield all(lock.take(0) for lock in locks)
+
+
+def limit_waiting(connection: sa.Connection, seconds: float) -> None:
+    """Limit for how long each further statement waits for a table that is in use.
+
+    While it waits, everybody who comes later and wants that table waits for it. On PostgreSQL the limit ends with the
+    transaction, on MySQL (in whole seconds, at least one) with the connection; on SQLite nothing is locked but everything.
+    """
+    match connection.dialect.name:
+        case "postgresql":
+            connection.exec_driver_sql(make_limit(seconds))
+        case "mysql" | "mariadb":
+            connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {max(1, math.ceil(seconds))}")
 
 
 @contextmanager
@@ -75,46 +141,38 @@ def retry_pauses(retries: int) -> Iterator[float]:
     return (min(0.2 * 2**attempt, LONGEST_PAUSE) for attempt in range(retries))
 
 
-class _TakenError(Exception):
-    """Who has the lock, as the beginning of a sentence."""
+def _make_locks(connection: sa.Connection, statement_wait: float | None = None) -> Sequence[Lock]:
+    match connection.dialect.name:
+        case "postgresql":
+            return [AdvisoryLock(connection, statement_wait)]
+        case "sqlite":
+            file = find_file(connection)
+            return [Sidecar(file), WriteLock(connection)] if file else [WriteLock(connection)]
+        case _:
+            return [NamedLock(connection)]
 
 
-def _take_advisory_lock(connection: sa.Connection, wait: float) -> None:
-    _limit_waiting(connection, wait)
-    with _taken_by("another run of opal-db works on this database"):
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(KEY)))
+def _take(lock: Lock, deadline: float, announce: Callable[[str], None], *, wait: float, where: str) -> None:
+    told, begun = None, time.monotonic()
+    seconds = 0.0
+    while not lock.take(seconds):
+        holder, now = lock.find_holder(), time.monotonic()
+        if now >= deadline:
+            raise AnotherRunError(_make_problem(lock, holder or Holder(), wait, where))
+        if holder not in (None, told) and now - begun >= lock.patience:
+            announce(_make_announcement(lock, holder))
+            told = holder
+        seconds = min(deadline - now, lock.attempt)
 
 
-def _limit_waiting(connection: sa.Connection, seconds: float) -> None:
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}")
+def _make_announcement(lock: Lock, holder: Holder) -> str:
+    named = f": {holder}" if str(holder) else ""
+    age = f" ({holder.age})" if holder.age else ""
+    return f"waiting for {lock.awaited}{named}{age}"
 
 
-def _take_write_lock(connection: sa.Connection, wait: float) -> None:
-    usual = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
-    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(wait * 1000)}")
-    try:
-        with _taken_by("another process writes to this database"):
-            connection.execute(sa.text("SELECT 1"))  # the first statement begins the transaction: BEGIN IMMEDIATE
-    finally:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={usual}")
-
-
-def _hold_named_lock(connection: sa.Connection, wait: float) -> Iterator[None]:
-    name = f"{NAME}.{connection.engine.url.database}"[:64]
-    if not connection.scalar(sa.select(sa.func.get_lock(name, int(wait)))):
-        raise _TakenError("another run of opal-db works on this database")
-    try:
-        yield
-    finally:
-        connection.scalar(sa.select(sa.func.release_lock(name)))
-
-
-@contextmanager
-def _taken_by(whom: str) -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.OperationalError as error:
-        original = error.orig
-        if (getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", "")) in TAKEN:
-            raise _TakenError(whom) from error
-        raise
+def _make_problem(lock: Lock, holder: Holder, wait: float, where: str) -> Problem:
+    what = lock.holding.format(f"({holder}) " if str(holder) else "")
+    mend = "run the command again when it has ended, or raise locks.wait"
+    mend += f"; {holder.remedy}" if holder.remedy else ""
+    return Problem(f"{what} for longer than {wait:g} s", where, mend)
