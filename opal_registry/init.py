@@ -1,32 +1,37 @@
 """Bringing the schema up: create what is missing, record it, seed it, and alter nothing.
 
-    suite -> survey (what is there?) -> preflight (can it be?) -> one transaction: tables, hooks, seeds, ledger
+    suite -> survey (what is there?) -> preflight (can it be?) -> bring up: tables, hooks, seeds, ledger
 
 The survey takes no lock. Where it finds something to do, it is repeated under the lock: another process may have been
 faster.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from opal_registry.engines.factory import make_server_engines
-from opal_registry.engines.failures import explain, explained, is_outage
+from opal_registry.bring_up import Announce, BringUp, Deed, record_failure, remember
+from opal_registry.engines.factory import make_server_engines, with_intent
+from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import LockTimeoutError, OwnershipError, PluginError, Problem, SchemaError
-from opal_registry.guard import Step, guarded, quiet_step
+from opal_registry.errors import LockTimeoutError, OpalError, OwnershipError, Problem, SchemaError
+from opal_registry.fingerprint import make_image_fingerprint
+from opal_registry.guard import Step, quiet_step
+from opal_registry.mixins import utc_now
 from opal_registry.registry import Registry
-from opal_registry.schema.ddl import create_database, create_tables, render_ddl
+from opal_registry.schema.compiled import Compiler
+from opal_registry.schema.ddl import render_ddl
 from opal_registry.schema.live import Difference
-from opal_registry.schema.preflight import find_impossible
-from opal_registry.sessions import OpalSession
-from opal_registry.store import ledger
-from opal_registry.store.locks import AnotherRunError, hold_lock, kept_open, retry_pauses
+from opal_registry.schema.preflight import find_equal_names, find_impossible, find_unfit_database
+from opal_registry.schema.server import create_database
+from opal_registry.store import tables
+from opal_registry.store.ledger import Image
+from opal_registry.store.locks import AnotherRunError, retry_pauses
 from opal_registry.suite import LoadedSubApp, Quarantined, Suite
-from opal_registry.survey import make_entry, survey, survey_engine, survey_nothing
+from opal_registry.survey import Survey, is_missing_file, make_entry, survey, survey_nothing
+from opal_registry.work import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class SubAppReport:
         present: Those that were there already.
         differences: How those that were there differ from their models.
         statements: The statements that create what is missing; only in a dry run.
+        withheld: Why its missing tables were not created; empty if they were.
         seeded: Whether its first rows were put in.
         seconds: How long creating and seeding took.
     """
@@ -48,8 +54,14 @@ class SubAppReport:
     present: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     statements: tuple[str, ...] = ()
+    withheld: str = ""
     seeded: bool = False
     seconds: float = 0.0
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether tables are missing on purpose, or one that exists cannot be used as it is."""
+        return bool(self.withheld) or any(difference.harmful for difference in self.differences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +86,17 @@ class InitReport:
 
     @property
     def exit_code(self) -> int:
-        """1 if an existing table cannot be used as it is, else 0."""
-        return int(any(difference.harmful for report in self.sub_apps for difference in report.differences))
+        """1 if a table that exists cannot be used as it is, or one is withheld; else 0."""
+        return int(any(report.needs_attention for report in self.sub_apps))
 
 
 def init(
-    registry: Registry, *, dry_run: bool = False, create_missing_database: bool = False, step: Step = quiet_step
+    registry: Registry,
+    *,
+    dry_run: bool = False,
+    create_missing_database: bool = False,
+    step: Step = quiet_step,
+    announce: Announce = lambda _: None,
 ) -> InitReport:
     """Create every missing table of every sub-app, in every database that is configured for one.
 
@@ -91,10 +108,12 @@ def init(
         dry_run: Find out and render what would be done, and change nothing.
         create_missing_database: Make the database itself where it is missing (PostgreSQL, MySQL).
         step: Told what is being done.
+        announce: Told what a person should know while it happens, such as who holds the lock.
 
     Raises:
         PluginError: If a sub-app cannot be loaded, or its models cannot exist in its database.
         DatabaseError: If the database is unreachable, refuses, or fails.
+        LockTimeoutError: If another run does not end in time.
 
     Example:
         >>> from opal_registry.settings.model import Settings
@@ -104,18 +123,19 @@ def init(
         (('users',), 0)
     """
     started = time.perf_counter()
+    fingerprint = make_image_fingerprint(
+        registry.settings
+    )  # before plugins are imported: they may change what is found
     suite = registry.suite
     runs = [_Run(registry, bind) for bind in _binds(registry)]
     for run in runs:
         with step(f"looking at {run}"):
             run.look(create_missing_database=create_missing_database, dry_run=dry_run)
-    if problems := [problem for run in runs for problem in run.find_taken()]:
-        raise OwnershipError(*problems)
-    if problems := [problem for run in runs for problem in run.find_impossible()]:
-        raise SchemaError(*problems)
-    for run in runs:
-        if not dry_run:
-            run.apply(step)
+    _refuse_impossible(runs)
+    if not dry_run:
+        image = _find_image(registry, runs, fingerprint)
+        for run in runs:
+            run.apply(image, step, announce)
     return InitReport(
         databases={run.bind: str(run) for run in runs},
         sub_apps=_in_order(suite, [report for run in runs for report in run.reports(dry_run=dry_run)]),
@@ -129,133 +149,128 @@ def init(
 class _Run:
     """One run in one database."""
 
+    work: Work
+    compiler: Compiler
+
     def __init__(self, registry: Registry, bind: str) -> None:
-        self.bind, self.registry = bind, registry
-        self.engine, self.discovery = registry.engine(bind), registry.suite.discovery
+        self.bind, self.registry, self.settings = bind, registry, registry.settings.databases[bind]
+        self.engine, self.discovery = (
+            getattr(registry, "migration_engine", registry.engine)(bind),
+            registry.suite.discovery,
+        )
         self.apps = [app for app in registry.suite.sub_apps if app.sub_app.bind == bind]
-        self.found = survey_nothing(self.apps)
-        self.done: dict[str, SubAppReport] = {}
+        self.problems: list[Problem] = []
+        self.taken: list[Problem] = []
+        self.deeds: dict[str, Deed] = {}
         self.database_is_missing = False
 
     def __str__(self) -> str:
         return describe_url(self.engine.url) + (" (does not exist yet)" if self.database_is_missing else "")
 
     def look(self, *, create_missing_database: bool, dry_run: bool) -> None:
-        """Find out what is there, in a database that is made before if it shall be."""
+        """Find out what is there and what cannot be, in a database that is made before if it shall be."""
         if create_missing_database:
-            servers = make_server_engines(self.registry.settings.databases[self.bind])
+            servers, role = make_server_engines(self.settings), self.settings.migration_role
             with explained(self.engine.url, doing="creating the database"):
-                self.database_is_missing = create_database(self.engine, servers, dry_run=dry_run) and dry_run
-        if not self.database_is_missing:
-            self.found = survey_engine(self.engine, self.apps)
+                was_missing = create_database(self.engine, servers, owner=role, dry_run=dry_run)
+            self.database_is_missing = was_missing and dry_run
+        if self.database_is_missing or is_missing_file(self.engine):
+            self._judge(survey_nothing(self.apps, self.engine.dialect), None)
+            return
+        with explained(self.engine.url, doing="looking at the tables"), self._read() as connection:
+            self._judge(survey(connection, self.apps), connection)
 
-    def find_taken(self) -> Iterator[Problem]:
-        """Tables that the ledger gives to a sub-app that is not installed here: another image's."""
-        here = {app.name for app in self.registry.suite.sub_apps}
-        absent = [entry for name, entry in self.found.entries.items() if name not in here]
-        owned = {table: entry for entry in absent for table in entry.tables}
-        for app in self.apps:
-            for name in sorted(owned.keys() & {table.fullname for table in app.tables}):
-                entry = owned[name]
-                what = f"the table {name!r} has two owners: sub-app {entry.name!r} ({entry.distribution} {entry.version}), "
-                what += f"which the ledger knows from another image, and sub-app {app.name!r} ({app.distribution} {app.version})"
-                yield Problem(what, str(self), "rename one of them, or use a database that the other never used")
+    def _read(self) -> sa.Connection:
+        """A connection to look with; on PostgreSQL without a transaction, which would cost two round trips."""
+        if self.engine.dialect.name == "postgresql" and self.settings.migration_role is None:
+            return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        return with_intent(self.engine, "read_only").connect()
 
-    def find_impossible(self) -> Iterator[Problem]:
-        for app in self.apps:
-            yield from find_impossible(app, self.found.missing[app.name], self.engine.dialect)
-
-    def apply(self, step: Step) -> None:
+    def apply(self, image: Image | None, step: Step, announce: Announce) -> None:
         """Bring up every sub-app, all or nothing; again where a table was in use for too long."""
-        pauses = retry_pauses(self.registry.settings.locks.retries)
-        while any(self._has_work(app) for app in self.apps):
+        self.work = replace(self.work, image=image)
+        locks = self.registry.settings.locks
+        pauses, started_at = retry_pauses(locks.retries), utc_now()
+        while not self.work.is_done:
+            attempt = BringUp(self.engine, self.compiler, self.work, self.discovery, locks, announce, step)
             try:
-                self._bring_up_all(step)
-                break
-            except AnotherRunError:
-                raise
-            except LockTimeoutError:
-                pause = next(pauses, None)
+                attempt.run()
+            except OpalError as error:
+                pause = next(pauses, None) if _is_worth_repeating(error) else None
                 if pause is None:
+                    record_failure(self.engine, error, started_at)
                     raise
                 time.sleep(pause)
+            else:
+                self.work, self.deeds = attempt.work, attempt.deeds
+                return
+        remember(self.engine, self.work)
 
     def reports(self, *, dry_run: bool) -> Iterator[SubAppReport]:
-        known = set(self.found.type_names)
+        """What was found and done, by sub-app."""
+        known = set(self.work.found.catalog.known)
         for app in self.apps:
-            missing = self.found.missing[app.name]
-            statements = render_ddl(missing, self.engine.dialect, known=known) if dry_run else ()
-            yield replace(
-                self.done.get(app.name, SubAppReport(app)),
-                created=_names(missing),
-                present=_names(self.found.present[app.name]),
-                differences=tuple(self.found.differences[app.name]),
-                statements=tuple(statements),
+            to_create = self.work.to_create[app.name]
+            deed = self.deeds.get(app.name, Deed((), seeded=False, seconds=0.0))
+            yield SubAppReport(
+                app,
+                created=tuple(table.fullname for table in to_create) if dry_run else deed.created,
+                present=tuple(table.fullname for table in self.work.found.present[app.name]),
+                differences=tuple(self.work.found.differences.get(app.name, ())),
+                statements=tuple(self._render(app, known)) if dry_run else (),
+                withheld=self.work.withheld.get(app.name, ""),
+                seeded=deed.seeded,
+                seconds=deed.seconds,
             )
 
+    def _render(self, app: LoadedSubApp, known: set[str]) -> list[str]:
+        to_create = self.work.to_create[app.name]
+        return render_ddl(to_create, self.compiler, known=known, spares=app.spares) if to_create else []
+
     def bookkeeping(self) -> list[str]:
-        return [] if self.found.has_ledger else render_ddl([ledger.sub_apps], self.engine.dialect, known=set())
+        """The statements for the registry's own tables."""
+        columns = self.work.found.columns
+        return [self.compiler.text(ddl) for ddl in tables.iter_upgrade(columns, self.compiler.dialect)]
 
-    def _bring_up_all(self, step: Step) -> None:
-        locks = self.registry.settings.locks
-        with (
-            explained(self.engine.url),
-            self.engine.begin() as connection,
-            hold_lock(connection, wait=locks.wait, statement_wait=locks.ddl_lock_timeout, where=str(self)),
-        ):
-            self.found = survey(connection, self.apps)
-            ledger.metadata.create_all(connection)
-            known = set(self.found.type_names)
-            for app in self.apps:
-                with step(f"bringing up {app.name}"):
-                    self.done[app.name] = self._bring_up(connection, app, known)
+    def _judge(self, found: Survey, connection: sa.Connection | None) -> None:
+        """Decide what is to be done, and whether it can be; by now the dialect knows its server's version."""
+        self.compiler = Compiler(self.engine.dialect)
+        entries = {app.name: make_entry(app, self.compiler) for app in self.apps}
+        self.work = Work(self.apps, found, entries, self._has_seed)
+        self.taken = list(self.work.find_taken(str(self)))
+        if not self.work.number_of_tables:
+            return
+        self.taken += find_equal_names(self.apps, self.compiler)
+        if connection is not None:
+            self.problems += find_unfit_database(connection)
+        for app in self.apps:
+            self.problems += find_impossible(app, self.work.to_create[app.name], self.compiler, connection)
 
-    def _bring_up(self, connection: sa.Connection, app: LoadedSubApp, known: set[str]) -> SubAppReport:
-        started = time.perf_counter()
-        missing = self.found.missing[app.name]
-        if missing:
-            with explained(self.engine.url, doing=f"creating the tables of sub-app {app.name!r}"):
-                create_tables(connection, missing, known=known)
-            with self._hook(connection, "opal_tables_created", app) as call:
-                call(connection=connection, sub_app=app.sub_app, tables=missing)
-        seeded = self._needs_seed(app)
-        if seeded:
-            with self._hook(connection, "opal_seed", app) as call, _make_session(connection) as session:
-                call(session=session, sub_app=app.sub_app)
-                session.commit()
-        entry = make_entry(app, self.engine.dialect)
-        ledger.write_entry(connection, entry, self.found.entries.get(app.name))
-        return SubAppReport(app, seeded=seeded, seconds=time.perf_counter() - started)
-
-    @contextmanager
-    def _hook(self, connection: sa.Connection, name: str, app: LoadedSubApp) -> Iterator[Callable[..., object]]:
-        """A hook of the sub-app's own plugin: what it raises names the plugin, unless the database let it down."""
-        doing = f"calling {name} of sub-app {app.name!r}"
-        try:
-            with kept_open(connection), guarded(f"calling {name}", where=str(app.plugin)):
-                yield self.discovery.hook(name, app.plugin)
-        except PluginError as error:
-            if error.__cause__ and is_outage(error.__cause__):
-                raise explain(error.__cause__, self.engine.url, doing=doing) from error
-            raise
-
-    def _has_work(self, app: LoadedSubApp) -> bool:
-        if self.found.missing[app.name] or self._needs_seed(app):
-            return True
-        return ledger.needs_writing(make_entry(app, self.engine.dialect), self.found.entries.get(app.name))
-
-    def _needs_seed(self, app: LoadedSubApp) -> bool:
-        """Whether tables are new, or the version is not the one that was seeded (a later one's seeds are left alone)."""
-        if not self.discovery.implements("opal_seed", app.plugin):
-            return False
-        entry = self.found.entries.get(app.name)
-        if self.found.missing[app.name] or entry is None:
-            return True
-        return entry.seeded != app.version and not entry.is_newer_than(app.distribution, app.version)
+    def _has_seed(self, app: LoadedSubApp) -> bool:
+        return self.discovery.implements("opal_seed", app.plugin)
 
 
-def _make_session(connection: sa.Connection) -> OpalSession:
-    return OpalSession(bind=connection, join_transaction_mode="create_savepoint")
+def _refuse_impossible(runs: Sequence[_Run]) -> None:
+    if problems := [problem for run in runs for problem in run.taken]:
+        raise OwnershipError(*problems)
+    if problems := [problem for run in runs for problem in run.problems]:
+        raise SchemaError(*problems)
+
+
+def _find_image(registry: Registry, runs: Sequence[_Run], fingerprint: str) -> Image | None:
+    """The image that the databases will be complete for; None if they will not, or if only a part of it is loaded."""
+    suite, settings = registry.suite, registry.settings
+    is_whole = registry.choice.enabled == settings.sub_apps.enabled and not suite.quarantined
+    differences = [found for run in runs for several in run.work.found.differences.values() for found in several]
+    is_fine = not any(run.work.withheld for run in runs) and not any(found.harmful for found in differences)
+    if not (is_whole and is_fine):
+        return None
+    return Image(fingerprint, tuple(app.name for app in suite.sub_apps))
+
+
+def _is_worth_repeating(error: OpalError) -> bool:
+    """Whether somebody only used a table for too long."""
+    return isinstance(error, LockTimeoutError) and not isinstance(error, AnotherRunError)
 
 
 def _binds(registry: Registry) -> list[str]:
@@ -266,7 +281,3 @@ def _binds(registry: Registry) -> list[str]:
 def _in_order(suite: Suite, reports: Sequence[SubAppReport]) -> tuple[SubAppReport, ...]:
     by_name = {report.app.name: report for report in reports}
     return tuple(by_name[app.name] for app in suite.sub_apps)
-
-
-def _names(tables: Sequence[sa.Table]) -> tuple[str, ...]:
-    return tuple(table.fullname for table in tables)

@@ -1,14 +1,18 @@
 """How every sub-app stands: those installed here, those that only the ledger knows, those that were left out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from opal_registry.engines.factory import with_intent
+from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
 from opal_registry.registry import Registry
 from opal_registry.schema.live import Difference
+from opal_registry.store.events import Event, read_events
 from opal_registry.store.ledger import Entry
-from opal_registry.suite import LoadedSubApp, Quarantined
-from opal_registry.survey import Survey, survey_engine
+from opal_registry.suite import LoadedSubApp, Quarantined, Suite
+from opal_registry.survey import Survey, is_missing_file, survey, survey_engine
+from opal_registry.work import find_withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +80,87 @@ def get_status(registry: Registry) -> StatusReport:
         apps = [app for app in suite.sub_apps if app.sub_app.bind == bind]
         found = survey_engine(engine, apps)
         databases[bind] = describe_url(engine.url)
-        statuses += [_status(app, found) for app in apps]
-        absent = found.entries.keys() - {app.name for app in suite.sub_apps} - {out.name for out in suite.quarantined}
-        statuses += [_absent(found.entries[name]) for name in sorted(absent)]
+        withheld = find_withheld(apps, found)
+        statuses += [_status(app, found, withheld.get(app.name, "")) for app in apps]
+        statuses += [_absent(entry) for entry in _iter_absent(found.entries, suite)]
     return StatusReport(databases, (*statuses, *_left_out(suite.quarantined)))
 
 
-def _status(app: LoadedSubApp, found: Survey) -> SubAppStatus:
+def find_absent(registry: Registry) -> tuple[SubAppStatus, ...]:
+    """The sub-apps that the databases know and this image lacks; nothing is changed.
+
+    Raises:
+        DatabaseError: If a database is unreachable or refuses.
+    """
+    found: list[SubAppStatus] = []
+    for bind in registry.settings.databases:
+        entries = survey_engine(registry.engine(bind), []).entries
+        found += [_absent(entry) for entry in _iter_absent(entries, registry.suite)]
+    return tuple(found)
+
+
+def get_events(registry: Registry, *, limit: int = 20) -> list[tuple[str, Event]]:
+    """Who ran what, the latest first: each event with the bind it was recorded in; nothing is changed.
+
+    Args:
+        registry: The registry.
+        limit: How many at most.
+
+    Raises:
+        DatabaseError: If a database is unreachable or refuses.
+    """
+    found: list[tuple[str, Event]] = []
+    for bind in registry.settings.databases:
+        engine = registry.engine(bind)
+        if is_missing_file(engine):
+            continue
+        with (
+            explained(engine.url, doing="reading the events"),
+            with_intent(engine, "read_only").connect() as connection,
+        ):
+            columns = survey(connection, []).columns
+            found += [(bind, event) for event in read_events(connection, columns, limit=limit)]
+    return sorted(found, key=lambda item: item[1].started_at, reverse=True)[:limit]
+
+
+def _iter_absent(entries: Mapping[str, Entry], suite: Suite) -> Iterator[Entry]:
+    here = {app.name for app in suite.sub_apps} | {out.name for out in suite.quarantined}
+    yield from (entry for name, entry in sorted(entries.items()) if name not in here)
+
+
+def _status(app: LoadedSubApp, found: Survey, withheld: str) -> SubAppStatus:
+    state, detail = _judge(app, found, withheld)
     missing = tuple(table.fullname for table in found.missing[app.name])
     differences = tuple(found.differences.get(app.name, ()))
-    entry = found.entries.get(app.name)
-    state, detail = "ready", ""
-    if any(difference.harmful for difference in differences):
-        state, detail = "differs", "; ".join(str(difference) for difference in differences if difference.harmful)
-    elif missing:
-        state, detail = "pending", f"{len(missing)} to create: {', '.join(missing)} (opal-db init)"
-    elif entry is None:
-        state, detail = "pending", "not recorded in the ledger (opal-db init)"
-    elif entry.is_newer_than(app.distribution, app.version):
-        state, detail = "ahead", f"the database was written by {entry.version}"
     return SubAppStatus(
         app.name, app.distribution, app.version, app.sub_app.bind, state, detail, len(app.tables), missing, differences
     )
 
 
+def _judge(app: LoadedSubApp, found: Survey, withheld: str) -> tuple[str, str]:
+    """The state of a sub-app, and what is behind it."""
+    missing = [table.fullname for table in found.missing[app.name]]
+    harmful = [str(difference) for difference in found.differences.get(app.name, ()) if difference.harmful]
+    entry, steps = found.entries.get(app.name), found.steps.get(app.name)
+    if harmful:
+        return "differs", "; ".join(harmful)
+    if withheld:
+        return "pending", withheld
+    if steps:
+        last = " ".join(steps[-1].statement.split())
+        return "pending", f"a run ended in the middle, at: {last:.80} (opal-db init goes on)"
+    if missing:
+        return "pending", f"{len(missing)} to create: {', '.join(missing)} (opal-db init)"
+    if entry is None:
+        return "pending", "not recorded in the ledger (opal-db init)"
+    if entry.is_newer_than(app.distribution, app.version) and entry.version != app.version:
+        return "ahead", f"the database was written by {entry.version}"
+    return "ready", ""
+
+
 def _absent(entry: Entry) -> SubAppStatus:
-    detail = f"its tables came with {entry.distribution or 'an unknown distribution'} {entry.version}".strip()
+    tables = f"{len(entry.tables)} table{'' if len(entry.tables) == 1 else 's'}"
+    detail = f"{entry.distribution or 'an unknown distribution'} {entry.version}".strip() + f", {tables}"
     return SubAppStatus(
         entry.name, entry.distribution, entry.version, entry.bind, "not installed here", detail, len(entry.tables)
     )

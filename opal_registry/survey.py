@@ -1,17 +1,20 @@
 """What a database holds of the suite: which tables are there, how they differ, what the ledger says. Changes nothing."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from opal_registry.engines.factory import with_intent
 from opal_registry.engines.failures import check_sqlite_file, explained
 from opal_registry.engines.url import get_sqlite_path
+from opal_registry.schema.catalog import Catalog, make_catalog, read_catalog
+from opal_registry.schema.compiled import Compiler
 from opal_registry.schema.ddl import describe_tables
 from opal_registry.schema.live import Difference, Live
-from opal_registry.store import ledger
+from opal_registry.store import journal, ledger, tables
+from opal_registry.store.journal import OpenStep
+from opal_registry.store.ledger import Entry
 from opal_registry.suite import LoadedSubApp
 
 
@@ -20,65 +23,102 @@ class Survey:
     """What one database holds of the sub-apps that live in it.
 
     Args:
+        catalog: The names it holds.
+        columns: The columns of the registry's own tables.
+        entries: The ledger, also of sub-apps that are not installed here.
+        steps: The open steps of a run that did not end, by sub-app.
         missing: For each sub-app its tables that are not there, in order of creation.
         present: For each sub-app those that are there.
         differences: For each sub-app how those that are there differ from their models.
-        entries: The ledger, also of sub-apps that are not installed here.
-        has_ledger: Whether the ledger's table is there.
-        type_names: Schemas, enum types and sequences that are there.
     """
 
-    missing: dict[str, list[sa.Table]]
-    present: dict[str, list[sa.Table]]
-    differences: dict[str, list[Difference]]
-    entries: dict[str, ledger.Entry]
-    has_ledger: bool
-    type_names: frozenset[str]
+    catalog: Catalog
+    columns: tables.Columns
+    entries: Mapping[str, Entry]
+    steps: Mapping[str, list[OpenStep]]
+    missing: Mapping[str, list[sa.Table]]
+    present: Mapping[str, list[sa.Table]]
+    differences: Mapping[str, list[Difference]] = field(default_factory=dict)
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether the registry's own tables are all there, with all their columns."""
+        wanted = {table.name: set(table.columns.keys()) for table in tables.metadata.sorted_tables}
+        return all(columns <= set(self.columns.get(name, ())) for name, columns in wanted.items())
 
 
-def survey(connection: sa.Connection, apps: Sequence[LoadedSubApp]) -> Survey:
-    """Read what a database holds of some sub-apps; nothing is changed."""
-    live = Live(connection, [ledger.sub_apps, *(table for app in apps for table in app.tables)])
-    present = {app.name: [table for table in app.tables if live.has(table)] for app in apps}
-    has_ledger = live.has(ledger.sub_apps)
+def survey(connection: sa.Connection, apps: Sequence[LoadedSubApp], *, before: Survey | None = None) -> Survey:
+    """Read what a database holds of some sub-apps; nothing is changed.
+
+    Args:
+        connection: The database.
+        apps: The sub-apps that live in it.
+        before: An earlier survey: tables that were there already are not compared with their models again.
+    """
+    catalog = read_catalog(connection)
+    columns = tables.read_columns(connection, [own for own in tables.metadata.sorted_tables if catalog.find(own)])
     return Survey(
-        missing={app.name: [table for table in app.tables if not live.has(table)] for app in apps},
-        present=present,
-        differences={name: live.differences(tables) for name, tables in present.items()},
-        entries=ledger.read_ledger(connection) if has_ledger else {},
-        has_ledger=has_ledger,
-        type_names=live.type_names(),
+        catalog=catalog,
+        columns=columns,
+        entries=ledger.read_ledger(connection, columns),
+        steps=journal.read_journal(connection, columns),
+        missing={app.name: [table for table in app.tables if not catalog.find(table)] for app in apps},
+        present={app.name: [table for table in app.tables if catalog.find(table)] for app in apps},
+        differences=_compare(connection, apps, catalog, before),
     )
 
 
-def survey_nothing(apps: Sequence[LoadedSubApp]) -> Survey:
+def survey_nothing(apps: Sequence[LoadedSubApp], dialect: sa.Dialect) -> Survey:
     """What a database holds that does not exist yet."""
     missing = {app.name: list(app.tables) for app in apps}
-    nothing: dict[str, list[Any]] = {app.name: [] for app in apps}
-    return Survey(missing, nothing, nothing, {}, has_ledger=False, type_names=frozenset())
+    return Survey(make_catalog(dialect.name), {}, {}, {}, missing, {app.name: [] for app in apps})
 
 
 def survey_engine(engine: sa.Engine, apps: Sequence[LoadedSubApp]) -> Survey:
     """The same, in a read-only transaction; a SQLite file that does not exist is not created, and holds nothing."""
-    path = get_sqlite_path(engine.url)
-    check_sqlite_file(engine.url)
-    if path is not None and not path.exists():
-        return survey_nothing(apps)
+    if is_missing_file(engine):
+        return survey_nothing(apps, engine.dialect)
     with explained(engine.url, doing="looking at the tables"), with_intent(engine, "read_only").connect() as connection:
         return survey(connection, apps)
 
 
-def make_entry(app: LoadedSubApp, dialect: sa.Dialect) -> ledger.Entry:
+def is_missing_file(engine: sa.Engine) -> bool:
+    """Whether an engine's database is a SQLite file that is not there yet, so that looking would create it.
+
+    Raises:
+        DatabaseError: If there could never be one.
+    """
+    check_sqlite_file(engine.url)
+    path = get_sqlite_path(engine.url)
+    return path is not None and not path.exists()
+
+
+def make_entry(app: LoadedSubApp, compiler: Compiler) -> Entry:
     """What the ledger should say about a sub-app once it is complete."""
-    keys = [key for table in app.tables for key in table.foreign_keys if key.column.table not in app.tables]
-    return ledger.Entry(
+    needed = {
+        f"{key.column.table.fullname}.{key.column.name}"
+        for table in app.tables
+        for key in table.foreign_keys
+        if not app.owns(key.column.table)
+    }
+    return Entry(
         name=app.name,
         distribution=app.distribution,
         version=app.version,
         bind=app.sub_app.bind,
         schema=app.sub_app.schema,
-        fingerprint=ledger.make_fingerprint(describe_tables(app.tables, dialect)),
+        fingerprint=ledger.make_fingerprint(describe_tables(app.tables, compiler)),
         tables=tuple(sorted(table.fullname for table in app.tables)),
-        foreign_columns=tuple(sorted({f"{key.column.table.fullname}.{key.column.name}" for key in keys})),
+        foreign_columns=tuple(sorted(needed)),
         seeded=app.version,
     )
+
+
+def _compare(
+    connection: sa.Connection, apps: Sequence[LoadedSubApp], catalog: Catalog, before: Survey | None
+) -> dict[str, list[Difference]]:
+    known = {table for found in before.present.values() for table in found} if before else set()
+    fresh = {app.name: [t for t in app.tables if t not in known and catalog.find(t)] for app in apps}
+    live = Live(connection, [table for found in fresh.values() for table in found], catalog)
+    old = before.differences if before else {}
+    return {name: [*old.get(name, ()), *live.differences(found)] for name, found in fresh.items()}

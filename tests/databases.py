@@ -1,11 +1,15 @@
 """Settings, registries and engines of one database, in a word."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from opal_registry.engines.factory import make_engine
 from opal_registry.registry import Registry
+from opal_registry.schema.batch import Batch, send_singly, send_together
+from opal_registry.schema.compiled import Compiler
+from opal_registry.schema.ddl import Creator
 from opal_registry.settings.model import DatabaseSettings, Settings
 
 
@@ -29,4 +33,11 @@ def engine_of(url: str, **others: Any) -> sa.Engine:
     return make_engine(database_of(url, **others))
 
 
-__all__ = ["database_of", "engine_of", "registry_of", "settings_of"]
+def create_tables(connection: sa.Connection, tables: Sequence[sa.Table], *, known: set[str] | None = None) -> None:
+    """Create tables as a run does."""
+    send = send_together if connection.dialect.name == "postgresql" else send_singly
+    with Batch(connection, Compiler(connection.dialect), send).open() as batch:
+        Creator(batch, set() if known is None else known).create(tables)
+
+
+__all__ = ["create_tables", "database_of", "engine_of", "registry_of", "settings_of"]

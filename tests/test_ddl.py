@@ -10,9 +10,11 @@ from sqlalchemy.dialects import mysql, postgresql
 
 from opal_registry.base import NAMING_CONVENTION
 from opal_registry.engines.factory import make_server_engines
-from opal_registry.schema.ddl import create_database, create_tables, describe_tables, render_ddl
+from opal_registry.schema.compiled import Compiler
+from opal_registry.schema.ddl import describe_tables, render_ddl
+from opal_registry.schema.server import create_database
 from opal_registry.suite import _in_order
-from tests.databases import database_of, engine_of
+from tests.databases import create_tables, database_of, engine_of
 from tests.postgres import Cluster
 
 CATALOGUE = {
@@ -38,8 +40,8 @@ CATALOGUE = {
 }
 
 
-POSTGRESQL: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-MYSQL: sa.Dialect = mysql.dialect()
+POSTGRESQL = Compiler(postgresql.dialect())  # type: ignore[no-untyped-call]
+MYSQL = Compiler(mysql.dialect())
 
 
 class Colour(enum.Enum):
@@ -189,7 +191,7 @@ def test_a_script_makes_what_creating_makes(database_url: str, engine: sa.Engine
     if engine.dialect.name == "sqlite" and make in POSTGRES_ONLY:
         return
     tables = tables_of(make)
-    statements = render_ddl(tables, engine.dialect)
+    statements = render_ddl(tables, Compiler(engine.dialect))
     with engine.connect() as connection:
         empty = catalogue(connection)
         create_tables(connection, tables)
@@ -204,7 +206,7 @@ def test_a_script_makes_what_creating_makes(database_url: str, engine: sa.Engine
 def test_types_that_are_there_are_not_made_again(postgres_url: str) -> None:
     engine = engine_of(postgres_url)
     tables = tables_of(shared_enum)
-    statements = render_ddl(tables, engine.dialect, known={"colour"})
+    statements = render_ddl(tables, Compiler(engine.dialect), known={"colour"})
 
     assert not any("CREATE TYPE" in statement for statement in statements)
     assert len([statement for statement in statements if "CREATE TABLE" in statement]) == 2
@@ -280,8 +282,8 @@ def test_each_sub_app_makes_the_types_and_sequences_of_its_own_tables(postgres_u
     )
     known: set[str] = set()
 
-    first = render_ddl([mine], engine.dialect, known=known)
-    second = render_ddl([theirs], engine.dialect, known=known)
+    first = render_ddl([mine], Compiler(engine.dialect), known=known)
+    second = render_ddl([theirs], Compiler(engine.dialect), known=known)
 
     assert [text.split(" (")[0] for text in first] == ["CREATE TYPE my_kind AS ENUM", "CREATE TABLE mine"]
     assert sorted(known) == ["my_kind", "number", "their_kind"]

@@ -2,7 +2,7 @@
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy.dialects import sqlite
 from opal_registry.base import NAMING_CONVENTION
 from opal_registry.engines.factory import with_intent
 from opal_registry.mixins import UtcDateTime
+from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.live import Difference, Live
 from tests.databases import engine_of
 
@@ -146,6 +147,10 @@ def thing(*columns: sa.schema.SchemaItem, schema: str | None = None) -> sa.Table
     return sa.Table("things", sa.MetaData(naming_convention=NAMING_CONVENTION), *columns, schema=schema)
 
 
+def live_of(connection: sa.Connection, tables: Sequence[sa.Table]) -> Live:
+    return Live(connection, tables, read_catalog(connection))
+
+
 def compare(engine: sa.Engine, there: sa.Table | str, model: sa.Table) -> list[Difference]:
     """How a table that is there differs from a model."""
     with engine.begin() as connection:
@@ -154,7 +159,7 @@ def compare(engine: sa.Engine, there: sa.Table | str, model: sa.Table) -> list[D
         else:
             there.metadata.create_all(connection)
     with with_intent(engine, "read_only").connect() as connection:
-        return Live(connection, [model]).differences([model])
+        return live_of(connection, [model]).differences([model])
 
 
 def test_what_was_made_from_a_model_never_differs_from_it(engine: sa.Engine) -> None:
@@ -167,8 +172,7 @@ def test_what_was_made_from_a_model_never_differs_from_it(engine: sa.Engine) -> 
     ]
     metadata.create_all(engine)
     with with_intent(engine, "read_only").connect() as connection:
-        live = Live(connection, tables)
-        assert all(live.has(table) for table in tables)
+        live = live_of(connection, tables)
         assert [str(difference) for difference in live.differences(tables)] == []
 
 
@@ -180,7 +184,7 @@ def test_many_tables_take_few_questions(postgres_url: str) -> None:
     asked: list[str] = []
     sa.event.listen(engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
     with engine.connect() as connection:
-        assert Live(connection, tables).differences(tables) == []
+        assert live_of(connection, tables).differences(tables) == []
     assert len(asked) <= 10
     engine.dispose()
 
@@ -213,7 +217,7 @@ def test_every_type_that_differs_is_reported(engine: sa.Engine) -> None:
     there.create_all(engine)
     tables = list(model.tables.values())
     with with_intent(engine, "read_only").connect() as connection:
-        differences = Live(connection, tables).differences(tables)
+        differences = live_of(connection, tables).differences(tables)
     assert [(difference.table, difference.column) for difference in differences] == [(t.name, "c") for t in tables]
     assert all(re.match(r"the type is .+, the model says .+", difference.what) for difference in differences)
 
@@ -336,10 +340,9 @@ def test_names_are_compared_as_the_database_does(engine: sa.Engine) -> None:
         connection.exec_driver_sql('CREATE TABLE "Things" ("A" INTEGER)')
     model = thing(sa.Column("a", sa.Integer))
     with engine.connect() as connection:
-        live = Live(connection, [model])
-        assert live.has(model) == (engine.dialect.name == "sqlite")
-        if live.has(model):
-            assert live.differences([model]) == []
+        is_there = read_catalog(connection).find(model) is not None
+        assert is_there == (engine.dialect.name == "sqlite")
+        assert live_of(connection, [model]).differences([model]) == []
 
 
 def test_schemas_are_told_apart(postgres_url: str) -> None:
@@ -352,12 +355,12 @@ def test_schemas_are_told_apart(postgres_url: str) -> None:
         connection.exec_driver_sql("CREATE TYPE shop.kind AS ENUM ('a')")
         connection.exec_driver_sql("CREATE TABLE shop.things (id BIGSERIAL PRIMARY KEY)")
     with engine.connect() as connection:
-        live = Live(connection, [inside, outside, elsewhere])
-        assert [live.has(table) for table in (inside, outside, elsewhere)] == [True, False, False]
+        live, catalog = live_of(connection, [inside, outside, elsewhere]), read_catalog(connection)
+        assert [catalog.find(table) is not None for table in (inside, outside, elsewhere)] == [True, False, False]
         assert [str(d) for d in live.differences([inside])] == [
             "shop.things.id: the type is BIGINT, the model says INTEGER"
         ]
-        assert {"shop.", "public.", "shop.kind", "shop.things_id_seq"} <= live.type_names()
+        assert {"shop.", "public.", "shop.kind", "shop.things_id_seq"} <= catalog.known
     engine.dispose()
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from opal_registry.cli.output import Output, error_document
-from opal_registry.cli.watchdog import watched
 from opal_registry.errors import ConfigError, DatabaseError, OpalError, Problem
 from opal_registry.guard import Step
 
@@ -84,6 +83,8 @@ class Invocation:
 
     @contextlib.contextmanager
     def _watch(self, text: str) -> Any:
+        from opal_registry.cli.watchdog import watched
+
         seconds = self.settings.sub_apps.import_timeout
         with self.output.step(text), watched(text, seconds=seconds, as_json=self.json):
             yield
@@ -118,7 +119,12 @@ def command(app: typer.Typer, name: str, *, examples: str) -> Callable[[Callable
 
 def _call(function: Callable[..., Any], invocation: Invocation, values: dict[str, Any]) -> int:
     code = int(function(invocation, **values) or 0)
-    sys.stdout.flush()  # now, while a reader that has gone can still be noticed
+    try:
+        sys.stdout.flush()  # now, while a reader that has gone, or a full device, can still be noticed
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return report_unwritable(error)
     return code
 
 
@@ -135,7 +141,7 @@ def execute(invocation: Invocation, function: Callable[..., Any], values: dict[s
     except KeyboardInterrupt as interrupt:
         return _fail(invocation, StoppedError(Problem("interrupted")), interrupt)
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return BROKEN_PIPE
     except OpalError as error:
         return _fail(invocation, error, error)
@@ -145,6 +151,19 @@ def execute(invocation: Invocation, function: Callable[..., Any], values: dict[s
         return _fail(invocation, DatabaseError(Problem(what, mend=mend)), error)
     finally:
         invocation.close()
+
+
+def report_unwritable(error: OSError) -> int:
+    """The exit code where a result, or an error, could not be printed; stderr may still work."""
+    discard_output()
+    with contextlib.suppress(OSError):
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)  # noqa: T201
+    return DatabaseError.exit_code
+
+
+def discard_output() -> None:
+    """Let what is still to be written to stdout go nowhere, so that nothing fails a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report_usage(error: Any, *, as_json: bool) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -15,8 +16,10 @@ from opal_registry.cli.command import (
     QuietOption,
     TracebackOption,
     command,
+    report_unwritable,
     report_usage,
 )
+from opal_registry.errors import DatabaseError
 
 app = typer.Typer(
     name="opal-db",
@@ -64,6 +67,7 @@ def _common(
     examples="""
     opal-db init                                    bring up the configured database
     opal-db init --dry-run > create.sql             only show the statements
+    opal-db init --verify                           do not take the ledger's word for it
     opal-db init --config config/postgres.yaml --create-database
     """,
 )
@@ -73,18 +77,45 @@ def _init(
     create_database: Annotated[
         bool, typer.Option("--create-database", help="Make the database itself where it is missing.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Look at the live database as well, whatever the ledger says.")
+    ] = False,
 ) -> int:
     """Create every missing table of every sub-app.
 
     Discovers the installed sub-apps, creates what is missing, records it in the ledger, puts first rows in, and reports.
-    Nothing that exists is altered; a table of another shape is reported (exit code 1). Safe to repeat.
+    Nothing that exists is altered; a table of another shape is reported (exit code 1). Safe to repeat. Where neither code
+    nor configuration has changed since, the ledger alone says that there is nothing to do.
     """
+    if not (dry_run or verify) and _report_recorded(run):
+        return 0
     from opal_registry.cli import views
     from opal_registry.init import init
 
-    report = init(run.registry, dry_run=dry_run, create_missing_database=create_database, step=run.step)
+    report = init(
+        run.registry,
+        dry_run=dry_run,
+        create_missing_database=create_database,
+        step=run.step,
+        announce=run.output.note,
+    )
     run.output.show(views.init_document(report), *views.init_view(report))
     return report.exit_code
+
+
+def _report_recorded(run: Invocation) -> bool:
+    """Report what the ledger knows, if it is certain that there is nothing to do."""
+    started = time.perf_counter()
+    from opal_registry.cli.recorded import recorded_document, recorded_view
+    from opal_registry.fingerprint import make_image_fingerprint
+    from opal_registry.warm import find_complete
+
+    complete = find_complete(run.settings, make_image_fingerprint(run.settings))
+    if complete is None:
+        return False
+    seconds = time.perf_counter() - started
+    run.output.show(recorded_document(complete, seconds=seconds), *recorded_view(complete, seconds=seconds))
+    return True
 
 
 @command(
@@ -109,16 +140,35 @@ def _status(run: Invocation) -> int:
     return report.exit_code
 
 
+@command(app, "events", examples="opal-db events --limit 5")
+def _events(
+    run: Invocation, limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many at most.")] = 20
+) -> None:
+    """Show who brought what up, when, from where, and how it ended; the latest first. Nothing is changed."""
+    from opal_registry.cli import views
+    from opal_registry.status import get_events
+
+    with run.step("reading the events"):
+        events = get_events(run.registry, limit=limit)
+    run.output.show(views.events_document(events), *views.events_view(events))
+
+
 @command(apps, "list", examples="opal-db apps list")
 def _apps_list(run: Invocation) -> None:
     """List the installed sub-apps in the order in which they come, with their tables and import times.
 
-    Asks no database.
+    Those that the database knows from other images come after them; where it cannot be asked, that is said.
     """
     from opal_registry.cli import views
+    from opal_registry.status import find_absent
 
     suite = run.registry.suite
-    run.output.show(views.apps_document(suite), *views.apps_view(suite))
+    try:
+        absent = find_absent(run.registry)
+    except DatabaseError as error:
+        run.output.note(f"what other images brought is not known: {error.problems[0].what}")
+        absent = ()
+    run.output.show(views.apps_document(suite, absent), *views.apps_view(suite, absent))
 
 
 @command(apps, "show", examples="opal-db apps show standupbot")
@@ -187,6 +237,8 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     try:
         return int(app(args=arguments, prog_name="opal-db", standalone_mode=False) or 0)
+    except OSError as error:  # those of a command have been told already: this one is about its output
+        return report_unwritable(error)
     except Exception as error:
         if not hasattr(error, "show"):  # typer's usage errors, whichever library it takes them from
             raise

@@ -11,8 +11,12 @@ from opal_registry.doctor import Pulse
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.init import InitReport, SubAppReport
 from opal_registry.settings.kinds import parse_duration
-from opal_registry.status import StatusReport
+from opal_registry.status import StatusReport, SubAppStatus
+from opal_registry.store.events import Event
 from opal_registry.suite import LoadedSubApp, Quarantined, Suite
+
+MOST_NAMED = 3
+"""So many sub-apps that a run created tables for are named in one line."""
 
 
 def parse_timeout(text: str) -> float:
@@ -44,6 +48,7 @@ def find_app(suite: Suite, name: str) -> LoadedSubApp:
 def init_document(report: InitReport) -> dict[str, Any]:
     """What ``init --json`` prints."""
     return {
+        "recorded": False,
         "dry_run": report.dry_run,
         "databases": report.databases,
         "sub_apps": [_sub_app_report(sub_app) for sub_app in report.sub_apps],
@@ -84,20 +89,7 @@ def status_document(report: StatusReport) -> dict[str, Any]:
     """What ``status --json`` prints."""
     return {
         "databases": report.databases,
-        "sub_apps": [
-            {
-                "name": status.name,
-                "distribution": status.distribution,
-                "version": status.version,
-                "bind": status.bind,
-                "state": status.state,
-                "detail": status.detail,
-                "tables": status.tables,
-                "missing": list(status.missing),
-                "differences": [_difference(difference) for difference in status.differences],
-            }
-            for status in report.sub_apps
-        ],
+        "sub_apps": [_status_document(status) for status in report.sub_apps],
         "exit_code": report.exit_code,
     }
 
@@ -112,15 +104,16 @@ def status_view(report: StatusReport) -> list[Sheet | str]:
     return [where, Sheet(("sub-app", "version", ">tables", "state", "detail"), rows)]
 
 
-def apps_document(suite: Suite) -> dict[str, Any]:
+def apps_document(suite: Suite, absent: Sequence[SubAppStatus]) -> dict[str, Any]:
     """What ``apps list --json`` prints."""
     return {
         "sub_apps": [app_document(app) for app in suite.sub_apps],
+        "not_installed_here": [_status_document(status) for status in absent],
         "quarantined": _quarantined_document(suite.quarantined),
     }
 
 
-def apps_view(suite: Suite) -> list[Sheet | str]:
+def apps_view(suite: Suite, absent: Sequence[SubAppStatus]) -> list[Sheet | str]:
     """What ``apps list`` shows."""
     rows = [
         (
@@ -134,7 +127,49 @@ def apps_view(suite: Suite) -> list[Sheet | str]:
         for app in suite.sub_apps
     ]
     columns = ("sub-app", "distribution", "version", ">tables", "needs", ">import")
-    return [Sheet(columns, rows), *_quarantined_lines(suite.quarantined)]
+    others = [f"not installed here: {status.name}: {status.detail}" for status in absent]
+    return [Sheet(columns, rows), *others, *_quarantined_lines(suite.quarantined)]
+
+
+def events_document(events: Sequence[tuple[str, Event]]) -> dict[str, Any]:
+    """What ``events --json`` prints."""
+    return {
+        "events": [
+            {
+                "bind": bind,
+                "command": event.command,
+                "started_at": event.started_at.isoformat(timespec="seconds"),
+                "seconds": event.seconds,
+                "outcome": event.outcome,
+                "host": event.host,
+                "pid": event.pid,
+                "os_user": event.os_user,
+                "written_by": event.written_by,
+                "detail": dict(event.detail),
+            }
+            for bind, event in events
+        ]
+    }
+
+
+def events_view(events: Sequence[tuple[str, Event]]) -> list[Sheet | str]:
+    """What ``events`` shows."""
+    if not events:
+        return ["no run is recorded: opal-db init records what it does"]
+    rows = [
+        (
+            f"{event.started_at:%Y-%m-%d %H:%M:%S}",
+            bind,
+            event.command,
+            event.outcome,
+            "-" if event.seconds is None else f"{event.seconds:.1f} s",
+            f"{event.os_user}@{event.host}, process {event.pid}",
+            event.written_by,
+            _event_detail(event),
+        )
+        for bind, event in events
+    ]
+    return [Sheet(("when (UTC)", "bind", "command", "outcome", ">took", "who", "with", "what"), rows)]
 
 
 def app_document(app: LoadedSubApp) -> dict[str, Any]:
@@ -187,6 +222,31 @@ def ping_view(pulses: Sequence[Pulse]) -> list[Sheet | str]:
     return [f"{pulse.bind}: {pulse.server} answers in {pulse.milliseconds:.1f} ms, {pulse.url}" for pulse in pulses]
 
 
+def _status_document(status: SubAppStatus) -> dict[str, Any]:
+    return {
+        "name": status.name,
+        "distribution": status.distribution,
+        "version": status.version,
+        "bind": status.bind,
+        "state": status.state,
+        "detail": status.detail,
+        "tables": status.tables,
+        "missing": list(status.missing),
+        "differences": [_difference(difference) for difference in status.differences],
+    }
+
+
+def _event_detail(event: Event) -> str:
+    if "error" in event.detail:
+        return "; ".join(map(str, event.detail["error"]))
+    if "created" not in event.detail:
+        return ""
+    created = {name: len(tables) for name, tables in event.detail["created"].items()}
+    if len(created) > MOST_NAMED:
+        return f"{_count(sum(created.values()), 'table')} of {len(created)} sub-apps"
+    return ", ".join(f"{_count(number, 'table')} of {name}" for name, number in created.items()) or "no table"
+
+
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
@@ -205,6 +265,7 @@ def _sub_app_report(report: SubAppReport) -> dict[str, Any]:
         "present": list(report.present),
         "differences": [_difference(difference) for difference in report.differences],
         "statements": list(report.statements),
+        "withheld": report.withheld,
         "seeded": report.seeded,
         "import_seconds": round(report.app.seconds, 3),
         "seconds": round(report.seconds, 3),
@@ -234,6 +295,8 @@ def _findings(report: InitReport) -> list[str]:
         for difference in sub_app.differences:
             word = "differs" if difference.harmful else "note"
             lines.append(f"{word}: sub-app {sub_app.app.name!r}, {difference}\n  mend:  {difference.mend}")
+        if sub_app.withheld:
+            lines.append(f"withheld: sub-app {sub_app.app.name!r}: {sub_app.withheld}")
     lines += _quarantined_lines(report.quarantined)
     return ["\n".join(mark + line for line in text.split("\n")) for text in lines]
 

@@ -5,6 +5,7 @@ to PostgreSQL, ``CLOB`` is ``TEXT`` to SQLAlchemy's reflection of SQLite. A fals
 the words differ, the database is asked.
 """
 
+import contextlib
 from functools import cached_property
 from typing import Any
 
@@ -43,12 +44,17 @@ class TypeComparison:
         declared = self._connection.scalar(question, {"table": column.table.name, "name": name})
         return _folded(str(declared)) == _folded(type_text(column.type, self._connection.dialect))
 
+    def _savepoint(self) -> contextlib.AbstractContextManager[object]:
+        """Keeps a question that the server refuses from ending the transaction, where there is one."""
+        alone = self._connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+        return contextlib.nullcontext() if alone else self._connection.begin_nested()
+
     def _is_same_to_postgresql(self, column: sa.Column[Any], name: str) -> bool:
         """Whether a value of the model's type and the column have one type and length to the server."""
         table = sa.table(column.table.name, sa.column(name), schema=column.table.schema)
         question = sa.select(sa.cast(sa.null(), column.type), table.c[name]).limit(0)
         try:
-            with self._connection.begin_nested():
+            with self._savepoint():
                 model, live = self._connection.execute(question).cursor.description
         except (sa.exc.DBAPIError, sa.exc.CompileError):  # the server does not know the model's type
             return False

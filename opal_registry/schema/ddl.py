@@ -1,149 +1,134 @@
 """Creating tables, or showing the exact statements that would."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from copy import copy
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.mock import MockConnection
-from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateSchema
+from sqlalchemy.sql.ddl import SchemaGenerator
 
 from opal_registry.ownership.conflicts import iter_sequences, iter_types
+from opal_registry.ownership.spares import Spare
+from opal_registry.plan import order_tables
+from opal_registry.schema.batch import Batch, Statement
+from opal_registry.schema.compiled import Compiler, make_creation
 
-EXISTS_ALREADY = {"42P04", "23505"}
-"""What PostgreSQL says if another process made the database in the same moment."""
 
-
-def create_tables(connection: sa.Connection, tables: Sequence[sa.Table], *, known: set[str] | None = None) -> None:
-    """Create tables that do not exist yet, with their indexes, types and sequences.
+class Creator:
+    """Creates tables that do not exist yet, with their schemas, types, sequences, indexes and comments.
 
     Args:
-        connection: Where, inside a transaction.
-        tables: Of one sub-app; what they refer to outside exists already.
-        known: Types, sequences and schemas that are there, as :meth:`Live.type_names` says them; what is made is added.
+        batch: What the statements go through.
+        known: Types, sequences and schemas that are there, as :attr:`Catalog.known` says them; what is made is added.
     """
-    _create(connection, tables, set() if known is None else known)
+
+    def __init__(self, batch: Batch, known: set[str]) -> None:
+        self._batch, self._known = batch, known
+
+    def create(self, tables: Sequence[sa.Table], spares: Sequence[Spare] = ()) -> None:
+        """Create tables of one sub-app, whichever ``MetaData`` they are on; what they refer to outside exists already.
+
+        It is what ``create_all`` does, for one ``MetaData`` and all its tables: foreign keys between tables that refer to
+        each other in a circle come last, and what listens on a ``MetaData`` is called once.
+
+        Args:
+            tables: The tables, each after those it refers to.
+            spares: Sequences and enum types that are the sub-app's, and that no table uses.
+        """
+        self._create_schemas(tables)
+        late = order_tables(tables)[1]
+        stand_in = self._batch.stand_in(self._wanted_for(tables, spares))
+        runner: Any = SchemaGenerator(stand_in.dialect, stand_in, checkfirst=False)  # type: ignore[no-untyped-call]
+        with ExitStack() as events:
+            for metadata, group in _by_metadata(tables).items():
+                events.enter_context(runner.with_ddl_events(metadata, tables=group, checkfirst=runner.checkfirst))
+            for sequence in _iter_loose_sequences(tables, spares):
+                if runner._can_create_sequence(sequence):
+                    runner.traverse_single(sequence, create_ok=True)
+            for table in tables:
+                inline = table.foreign_key_constraints.difference(late)
+                runner.traverse_single(
+                    table, create_ok=True, include_foreign_key_constraints=inline, _is_metadata_operation=True
+                )
+            for key in late:
+                runner.traverse_single(key)
+
+    def _create_schemas(self, tables: Sequence[sa.Table]) -> None:
+        if self._batch.compiler.dialect.name == "sqlite":
+            return
+        for schema in sorted({table.schema for table in tables if table.schema} - {key[:-1] for key in self._known}):
+            self._batch.add(CreateSchema(schema))
+            self._known.add(f"{schema}.")
+
+    def _wanted_for(self, tables: Sequence[sa.Table], spares: Sequence[Spare]) -> Callable[[Any], bool]:
+        """Types and sequences are made once, and by the sub-app whose they are: listeners offer those of everybody."""
+        names: set[str | None] = set()
+
+        def is_wanted(statement: Any) -> bool:
+            name = _shared_name(getattr(statement, "element", None))
+            if name is None:
+                return True
+            if not names:
+                names.update(_shared_name(spare) for spare in spares)
+                names.update(used for table in tables for used in _used_names(table))
+            is_new = name in names and name not in self._known
+            self._known.update({name} if is_new else ())
+            return is_new
+
+        return is_wanted
 
 
-def render_ddl(tables: Sequence[sa.Table], dialect: sa.Dialect, *, known: set[str] | None = None) -> list[str]:
-    """The statements that :func:`create_tables` would send, in its order, fit for a script.
+def render_ddl(
+    tables: Sequence[sa.Table], compiler: Compiler, *, known: set[str] | None = None, spares: Sequence[Spare] = ()
+) -> list[str]:
+    """The statements that :meth:`Creator.create` would send, in its order, fit for a script.
 
     Args:
         tables: Of one sub-app.
-        dialect: The target database's dialect.
-        known: As for :func:`create_tables`.
+        compiler: Of the target database.
+        known: As for :class:`Creator`.
+        spares: As for :meth:`Creator.create`.
     """
-    plain = _without_placeholders(dialect)
-    statements: list[str] = []
+    texts: list[str] = []
 
     def collect(element: Any, parameters: Any = None, *_: Any) -> None:
-        statements.append(_text(element.values(parameters) if parameters else element, plain))
+        batch.add(element.values(parameters) if parameters else element)
 
-    _create(MockConnection(plain, collect), tables, set() if known is None else known)
-    return statements
+    def send(_: object, statements: Sequence[Statement]) -> None:
+        texts.extend(statement.text for statement in statements)
 
-
-def _create(connection: sa.Connection | MockConnection, tables: Sequence[sa.Table], known: set[str]) -> None:
-    for schema in sorted({table.schema for table in tables if table.schema and f"{table.schema}." not in known}):
-        connection.execute(CreateSchema(schema))
-        known.add(f"{schema}.")
-    for metadata, group in _by_metadata(tables):
-        metadata.create_all(_selective(connection, metadata, group, known), tables=group, checkfirst=False)
+    batch = Batch(MockConnection(compiler.dialect, collect), compiler, send)
+    with batch.open():
+        Creator(batch, set() if known is None else known).create(tables, spares)
+    return texts
 
 
-def _selective(
-    connection: sa.Connection | MockConnection, metadata: sa.MetaData, tables: Sequence[sa.Table], known: set[str]
-) -> Any:
-    """The same connection, but it makes each type and sequence once, and none that only tables of others use.
-
-    ``create_all`` makes those of the whole ``MetaData``, whichever tables it is given. Listeners are handed what this
-    returns: it is a connection in all respects, and shares its state with the one that it stands for.
-    """
-    own = {name for table in tables for name in _used_names(table)}
-    others = {name for table in metadata.tables.values() if table not in tables for name in _used_names(table)}
-    kind: Any = type(connection)
-
-    class Selective(kind):  # type: ignore[misc]
-        def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
-            name = _shared_name(getattr(statement, "element", None))
-            if name in known or name in others - own:
-                return None
-            if name is not None:
-                known.add(name)
-            return super().execute(statement, *arguments, **options)
-
-    selective = Selective.__new__(Selective)
-    selective.__dict__ = connection.__dict__
-    return selective
-
-
-def describe_tables(tables: Sequence[sa.Table], dialect: sa.Dialect) -> list[str]:
+def describe_tables(tables: Sequence[sa.Table], compiler: Compiler) -> list[str]:
     """What the tables are made of, as texts that change when they do; independent of everything else in the suite."""
-    plain = _without_placeholders(dialect)
     texts = []
     for table in tables:
-        statements: list[CreateTable | CreateIndex] = [CreateTable(table), *map(CreateIndex, table.indexes)]
-        texts += sorted(_text_or_source(statement, plain) for statement in statements)
+        statements = [make_creation(table), *map(CreateIndex, table.indexes)]
+        texts += sorted(_text_or_source(statement, compiler) for statement in statements)
         texts += [f"{column.name}: {column.type!r}" for column in table.columns if isinstance(column.type, sa.Enum)]
     return texts
 
 
-def create_database(engine: sa.Engine, servers: Sequence[sa.Engine], *, dry_run: bool = False) -> bool:
-    """Make an engine's database where it is missing; SQLite makes its own.
-
-    Args:
-        engine: The database; its user must be allowed to make one.
-        servers: Other databases of the same server, to be tried in this order.
-        dry_run: Only find out.
-
-    Returns:
-        Whether it was missing until now.
-    """
-    if engine.dialect.name == "sqlite" or not engine.url.database:
-        return False
-    try:
-        with engine.connect():
-            return False
-    except sa.exc.DBAPIError:
-        connection = _connect_to_any(servers)
-        if connection is None:
-            raise
-    try:
-        with connection:
-            return _create_database(connection, engine.url.database, dry_run=dry_run)
-    finally:
-        connection.engine.dispose()
+def _by_metadata(tables: Sequence[sa.Table]) -> dict[sa.MetaData, list[sa.Table]]:
+    groups: dict[sa.MetaData, list[sa.Table]] = {}
+    for table in tables:
+        groups.setdefault(table.metadata, []).append(table)
+    return groups
 
 
-def _connect_to_any(servers: Sequence[sa.Engine]) -> sa.Connection | None:
-    for server in servers:
-        with contextlib.suppress(sa.exc.DBAPIError):
-            return server.connect().execution_options(isolation_level="AUTOCOMMIT")
-    return None
-
-
-def _create_database(connection: sa.Connection, name: str, *, dry_run: bool) -> bool:
-    postgresql = connection.dialect.name == "postgresql"
-    catalog = "SELECT datname FROM pg_database" if postgresql else "SHOW DATABASES"
-    if name in connection.exec_driver_sql(catalog).scalars():
-        return False
-    quoted = connection.dialect.identifier_preparer.quote_identifier(name)
-    encoding = "ENCODING 'UTF8' TEMPLATE template0" if postgresql else "CHARACTER SET utf8mb4"
-    try:
-        if not dry_run:
-            connection.exec_driver_sql(f"CREATE DATABASE {quoted} {encoding}")
-    except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in EXISTS_ALREADY:
-            raise
-    return True
-
-
-def _by_metadata(tables: Sequence[sa.Table]) -> Iterator[tuple[sa.MetaData, list[sa.Table]]]:
-    for _, group in groupby(tables, key=lambda table: id(table.metadata)):
-        found = list(group)
-        yield found[0].metadata, found
+def _iter_loose_sequences(tables: Sequence[sa.Table], spares: Sequence[Spare]) -> Iterator[sa.Sequence]:
+    """Sequences that belong to no column: those that server defaults draw from, and those that nobody draws from."""
+    found = {id(spare): spare for spare in spares if isinstance(spare, sa.Sequence)}
+    for table in tables:
+        for column in table.columns:
+            found |= {id(sequence): sequence for sequence in iter_sequences(column) if sequence.column is None}
+    yield from found.values()
 
 
 def _shared_name(item: object) -> str | None:
@@ -155,28 +140,17 @@ def _shared_name(item: object) -> str | None:
 
 
 def _used_names(table: sa.Table) -> Iterator[str]:
-    """The names of the types and sequences that a table uses."""
+    """The names of the types and sequences that a table uses; a view's columns have those of its tables."""
+    if table.is_view:
+        return
     for column in table.columns:
         for item in (*iter_types(column.type), *iter_sequences(column)):
             if name := _shared_name(item):
                 yield name
 
 
-def _without_placeholders(dialect: sa.Dialect) -> sa.Dialect:
-    """The same dialect for text that no driver sees: psycopg's own doubles each % sign."""
-    plain = copy(dialect)
-    vars(plain).pop("_type_memos", None)  # how types quote for the other one
-    vars(plain).update(vars(type(dialect)(paramstyle="named")))  # type: ignore[call-arg]
-    return plain
-
-
-def _text_or_source(statement: CreateTable | CreateIndex, dialect: sa.Dialect) -> str:
+def _text_or_source(statement: Any, compiler: Compiler) -> str:
     try:
-        return _text(statement, dialect)
+        return compiler.text(statement)
     except sa.exc.CompileError:  # somebody made the table, though this database could not
         return repr(statement.element)
-
-
-def _text(element: Any, dialect: sa.Dialect) -> str:
-    options = {} if isinstance(element, sa.schema.ExecutableDDLElement) else {"literal_binds": True}
-    return str(element.compile(dialect=dialect, compile_kwargs=options)).strip()

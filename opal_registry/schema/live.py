@@ -1,8 +1,8 @@
-"""What is in the database: which tables there are, and how an existing one differs from its model."""
+"""How an existing table differs from its model."""
 
 import contextlib
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,10 +12,8 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import ObjectKind
 from sqlalchemy.schema import CreateColumn
 
+from opal_registry.schema.catalog import Catalog
 from opal_registry.schema.column_types import TypeComparison, type_text
-
-FOLDS_CASE = {"sqlite", "mysql", "mariadb"}
-"""Databases that take ``Users`` and ``users`` for the same table."""
 
 EARLIER_SHAPES = {
     frozenset({"id", "username", "hashed_password", "first_name", "last_name"}): "it is the table of the original suite"
@@ -48,69 +46,33 @@ class Difference:
 
 
 class Live:
-    """What a database holds of some tables, read in few queries however many they are.
+    """What existing tables look like, read in few queries however many they are.
 
     Args:
         connection: The database; only read.
         tables: The tables of interest.
+        catalog: The names that the database holds.
     """
 
-    def __init__(self, connection: sa.Connection, tables: Collection[sa.Table]) -> None:
-        self._connection, self._tables = connection, tables
+    def __init__(self, connection: sa.Connection, tables: Collection[sa.Table], catalog: Catalog) -> None:
+        self._connection, self._catalog = connection, catalog
+        self._tables = [table for table in tables if catalog.find(table)]
         self._inspector = sa.inspect(connection)
         self._comparison = TypeComparison(connection)
-        self._postgresql = connection.dialect.name == "postgresql"
-        self._folds = connection.dialect.name in FOLDS_CASE
-        wanted = {table.schema for table in tables}
-        self._known_schemas = set(self._inspector.get_schema_names()) if wanted - {None} else set()
-        self._schemas = sorted(wanted & self._known_schemas | {None}, key=str)
-        self._kinds = {(schema, self._fold(name)): (name, kind) for schema, name, kind in self._iter_names()}
-
-    def has(self, table: sa.Table) -> bool:
-        """Whether there is a table, or a view, of that name."""
-        return self._key(table) in self._kinds
-
-    def type_names(self) -> frozenset[str]:
-        """The types, sequences and schemas that are there.
-
-        A schema ends with a dot; types and sequences have theirs before them where it is not the default one.
-        """
-        names = {f"{schema}." for schema in self._known_schemas}
-        for schema in self._schemas:
-            prefix = f"{schema}." if schema else ""
-            if self._connection.dialect.supports_sequences:
-                names |= {prefix + name for name in self._inspector.get_sequence_names(schema=schema)}
-            if self._postgresql:
-                names |= {prefix + found["name"] for found in self._types(schema)}
-        return frozenset(names)
+        self._fold, self._key = catalog.fold, catalog.key
 
     def differences(self, tables: Sequence[sa.Table]) -> list[Difference]:
         """How the tables that exist differ from their models.
 
         Args:
-            tables: Tables for which :meth:`has` is true.
+            tables: Some of the tables of interest; those that do not exist are passed over.
         """
-        return [difference for table in tables for difference in self._compare(table)]
-
-    def _iter_names(self) -> Iterator[tuple[str | None, str, str]]:
-        inspector: Any = self._inspector
-        readers = {"view": inspector.get_view_names, "table": inspector.get_table_names}
-        if self._postgresql:
-            readers["materialized view"] = inspector.get_materialized_view_names
-            readers["foreign table"] = inspector.get_foreign_table_names
-        for kind, read in readers.items():
-            for schema in self._schemas:
-                yield from ((schema, name, kind) for name in read(schema=schema))
-
-    def _types(self, schema: str | None) -> list[Mapping[str, Any]]:
-        inspector: Any = self._inspector  # PostgreSQL's has more than the others
-        return [*inspector.get_enums(schema=schema), *inspector.get_domains(schema=schema)]
-
-    def _fold(self, name: str) -> str:
-        return name.casefold() if self._folds else name
-
-    def _key(self, table: sa.Table) -> tuple[str | None, str]:
-        return table.schema, self._fold(table.name)
+        return [
+            difference
+            for table in tables
+            if (found := self._catalog.find(table))
+            for difference in self._compare(table, found.kind)
+        ]
 
     @cached_property
     def _columns(self) -> dict[tuple[str | None, str], list[ReflectedColumn]]:
@@ -125,17 +87,18 @@ class Live:
     def _read(self, method: str) -> dict[tuple[str | None, str], Any]:
         """What the inspector says about all tables of interest that are there: one question for each schema."""
         found: dict[tuple[str | None, str], Any] = {}
-        for schema in self._schemas:
-            names = [self._kinds[self._key(t)][0] for t in self._tables if t.schema == schema and self.has(t)]
-            if names:
-                ask = getattr(self._inspector, method)
-                answers = ask(schema=schema, filter_names=names, kind=ObjectKind.ANY)
-                found |= {(schema, self._fold(name)): answer for (_, name), answer in answers.items()}
+        names: dict[str | None, list[str]] = {}
+        for table in self._tables:
+            schema, name = self._key(table)
+            names.setdefault(schema, []).append(self._catalog.relations[schema, name].name)
+        for schema, wanted in names.items():
+            ask = getattr(self._inspector, method)
+            answers = ask(schema=schema, filter_names=wanted, kind=ObjectKind.ANY)
+            found |= {(schema, self._fold(name)): answer for (_, name), answer in answers.items()}
         return found
 
-    def _compare(self, table: sa.Table) -> Iterator[Difference]:
-        kind = self._kinds[self._key(table)][1]
-        if "view" in kind:
+    def _compare(self, table: sa.Table, kind: str) -> Iterator[Difference]:
+        if "view" in kind and not table.is_view:
             yield Difference(table.fullname, "", f"there is a {kind} of that name", f"drop or rename the {kind}")
             return
         columns = {self._fold(column["name"]): column for column in self._columns[self._key(table)]}

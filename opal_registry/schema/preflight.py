@@ -1,83 +1,139 @@
-"""What cannot be created in the target database, found before the first statement."""
+"""What cannot be created in the target database, found before the first statement.
+
+A false alarm stops a deployment, and is worse than a database's own error: what is not certain is left to the database.
+"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateIndex, CreateTable, conv
 
+from opal_registry.engines.url import describe_url
 from opal_registry.errors import Problem
-from opal_registry.ownership.definitions import find_definition
+from opal_registry.ownership.definitions import find_place
+from opal_registry.schema.compiled import Compiler
+from opal_registry.schema.defaults import find_wrong_defaults
+from opal_registry.schema.expressions import Expression, find_foreign_sql, iter_expressions
+from opal_registry.schema.extensions import find_missing, iter_wants
+from opal_registry.schema.foreign_keys import find_impossible_keys
+from opal_registry.schema.indexes import find_wrong_indexes
+from opal_registry.schema.keys import find_long_keys
+from opal_registry.schema.lengths import find_too_long, find_wrong_number
+from opal_registry.schema.names import find_equal_constraints, find_wrong_names
+from opal_registry.schema.target import MYSQL, Subject, Target
+from opal_registry.schema.translation import find_untranslatable
 from opal_registry.suite import LoadedSubApp
 
-NAME_LIMITS = {"postgresql": (63, "bytes"), "mysql": (64, "characters"), "mariadb": (64, "characters")}
-"""How long a name may be: PostgreSQL would cut it silently, MySQL refuse it."""
 
-
-def find_impossible(app: LoadedSubApp, tables: Sequence[sa.Table], dialect: sa.Dialect) -> list[Problem]:
-    """What in a sub-app's tables the database would refuse.
+def find_impossible(
+    app: LoadedSubApp, tables: Sequence[sa.Table], compiler: Compiler, connection: sa.Connection | None
+) -> list[Problem]:
+    """What in a sub-app's tables the database would refuse, or take and then fail on.
 
     Args:
         app: The sub-app, for the texts.
         tables: Those of its tables that are to be created.
-        dialect: The target database's dialect.
+        compiler: Of the target database; what it compiles here it need not compile again.
+        connection: The database, which is asked only where something is out of the ordinary; None where it does not
+            exist yet.
     """
-    return [problem for table in tables for problem in _check_table(app, table, dialect)]
+    target, made = Target(compiler, connection), frozenset(tables)
+    subjects = [
+        (subject, list(iter_expressions(subject))) for subject in (Subject(app, table, target) for table in tables)
+    ]
+    problems = [problem for subject, expressions in subjects for problem in _check(subject, expressions, made)]
+    problems += find_equal_constraints([subject for subject, _ in subjects])
+    wants = [want for subject, expressions in subjects for want in iter_wants(subject, expressions)]
+    return [*problems, *find_missing(wants, connection)]
 
 
-def _check_table(app: LoadedSubApp, table: sa.Table, dialect: sa.Dialect) -> Iterator[Problem]:
-    definition = find_definition(table)
-    where = definition.place if definition else ""
-    subject = f"sub-app {app.name!r}: table {table.fullname!r}"
-    if table.schema and dialect.name == "sqlite":
-        yield Problem(
-            f"{subject} is in the schema {table.schema!r}, and SQLite has no schemas", where, "leave the schema out"
-        )
+def _check(subject: Subject, expressions: list[Expression], made: frozenset[sa.Table]) -> Iterator[Problem]:
+    if subject.table._creator_ddl is not None or not subject.table.columns:
+        yield from find_wrong_number(subject)
         return
-    if not table.columns:
-        yield Problem(f"{subject} has no columns", where, "give it one, or take the table out")
-        return
-    yield from _check_names(subject, table, dialect, where)
-    found = list(_check_columns(subject, table, dialect, where))
-    yield from found or _check_ddl(subject, table, dialect, where)
+    yield from find_wrong_names(subject)
+    yield from find_untranslatable(subject)
+    yield from find_wrong_number(subject)
+    yield from find_too_long(subject)
+    yield from find_long_keys(subject)
+    yield from find_wrong_indexes(subject)
+    yield from find_impossible_keys(subject, made)
+    yield from find_foreign_sql(subject, expressions)
+    yield from find_wrong_defaults(subject, expressions)
 
 
-def _check_names(subject: str, table: sa.Table, dialect: sa.Dialect, where: str) -> Iterator[Problem]:
-    limit, unit = NAME_LIMITS.get(dialect.name, (0, ""))
-    for kind, name in _iter_names(table):
-        length = len(name.encode()) if unit == "bytes" else len(name)
-        if limit and length > limit and not isinstance(name, conv):
-            what = f"{subject}: the {kind} name {name!r} is {length} {unit} long, {dialect.name} allows {limit}"
-            yield Problem(what, where, "give it a shorter name")
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A table, or an index of it, as it is called with its schema."""
+
+    app: LoadedSubApp
+    table: sa.Table
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        name = f"{self.table.schema}.{self.name}" if self.table.schema else self.name
+        return f"the {self.kind} {name!r} of sub-app {self.app.name!r} ({self.app.distribution} {self.app.version})"
 
 
-def _iter_names(table: sa.Table) -> Iterator[tuple[str, str]]:
-    yield "table", table.name
-    for column in table.columns:
-        yield "column", column.name
-    for kind, items in (("index", table.indexes), ("constraint", table.constraints)):
-        yield from ((kind, item.name) for item in items if isinstance(item.name, str))
+def find_equal_names(apps: Sequence[LoadedSubApp], compiler: Compiler) -> list[Problem]:
+    """Tables and indexes of different schemas that have one name where schemas are left out: on SQLite.
+
+    Args:
+        apps: The sub-apps that live in the database.
+        compiler: Of the database.
+    """
+    tables = [(app, table) for app in apps for table in app.tables]
+    if compiler.dialect.name != "sqlite" or not any(table.schema for _, table in tables):
+        return []
+    first: dict[str, _Named] = {}
+    problems = []
+    for named in sorted(_iter_named(tables), key=lambda named: named.kind != "table"):
+        other = first.setdefault(named.name.lower(), named)
+        if (other.table.schema or "") != (named.table.schema or ""):
+            what = f"{other} and {named} have one name on SQLite, which has no schemas"
+            where = f"{find_place(other.table)} and {find_place(named.table)}"
+            problems.append(Problem(what, where, "rename one of them, or use a database that has schemas"))
+    return problems
 
 
-def _check_columns(subject: str, table: sa.Table, dialect: sa.Dialect, where: str) -> Iterator[Problem]:
-    for column in table.columns:
-        try:
-            dialect.type_compiler_instance.process(column.type, type_expression=column)
-        except (sa.exc.SQLAlchemyError, NotImplementedError) as error:
-            what = (
-                f"{subject}: the type of column {column.name!r} does not exist in {dialect.name}: {_first_line(error)}"
-            )
-            yield Problem(what, where, "use a type that every database has, or with_variant() for this one")
+def _iter_named(tables: Sequence[tuple[LoadedSubApp, sa.Table]]) -> Iterator[_Named]:
+    for app, table in tables:
+        yield _Named(app, table, "table", table.name)
+        yield from (_Named(app, table, "index", index.name) for index in table.indexes if isinstance(index.name, str))
 
 
-def _check_ddl(subject: str, table: sa.Table, dialect: sa.Dialect, where: str) -> Iterator[Problem]:
-    statements: list[CreateTable | CreateIndex] = [CreateTable(table), *(CreateIndex(index) for index in table.indexes)]
-    for statement in statements:
-        try:
-            statement.compile(dialect=dialect)
-        except (sa.exc.SQLAlchemyError, NotImplementedError) as error:
-            what = f"{subject} cannot be created in {dialect.name}: {_first_line(error)}"
-            yield Problem(what, where, "change the model so that this database can hold it")
+def find_unfit_database(connection: sa.Connection) -> list[Problem]:
+    """What of a database itself would keep it from holding every text, or from keeping its foreign keys.
+
+    Args:
+        connection: To the database, in which something is to be created; one query, none for SQLite.
+    """
+    where = describe_url(connection.engine.url)
+    if connection.dialect.name == "postgresql":
+        return list(_check_encoding(connection, where))
+    return list(_check_defaults(connection, where)) if connection.dialect.name in MYSQL else []
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0]
+def _check_encoding(connection: sa.Connection, where: str) -> Iterator[Problem]:
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.driver == "psycopg":
+        encoding = driver.info.parameter_status("server_encoding")  # told at the start: no question
+    else:
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+    if encoding != "UTF8":
+        what = f"the database has the encoding {encoding}, which cannot hold every text"
+        yield Problem(what, where, "make another one: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0")
+
+
+def _check_defaults(connection: sa.Connection, where: str) -> Iterator[Problem]:
+    query = "SELECT DATABASE(), @@character_set_database, @@default_storage_engine"
+    database, charset, storage = connection.exec_driver_sql(query).one()
+    if charset != "utf8mb4":
+        what = f"the database has the character set {charset}, which cannot hold every text"
+        quoted = connection.dialect.identifier_preparer.quote_identifier(database)
+        yield Problem(what, where, f"ALTER DATABASE {quoted} CHARACTER SET utf8mb4")
+    if storage.lower() != "innodb":
+        what = f"the server makes tables with {storage} unless told otherwise, which keeps no foreign keys and takes nothing back"
+        yield Problem(what, where, "set default_storage_engine=InnoDB in the server's configuration")

@@ -1,0 +1,265 @@
+"""Bringing up one database under its lock.
+
+Where DDL is transactional everything happens in one transaction: tables, hooks, first rows, ledger. PostgreSQL locks
+each table it makes until the end, so that very many are made in several transactions of whole sub-apps, journaled, under
+one lock. MySQL commits each statement, so that each is journaled.
+"""
+
+import contextlib
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import sqlalchemy as sa
+
+from opal_registry import hooks
+from opal_registry.discovery import Discovery
+from opal_registry.engines.failures import explained
+from opal_registry.engines.url import describe_url
+from opal_registry.errors import OpalError
+from opal_registry.guard import Step
+from opal_registry.mixins import utc_now
+from opal_registry.schema.batch import Batch, Send, send_singly, send_together
+from opal_registry.schema.compiled import Compiler
+from opal_registry.schema.ddl import Creator
+from opal_registry.schema.resume import Resumable
+from opal_registry.settings.model import LocksSettings
+from opal_registry.store import events, journal, ledger, tables
+from opal_registry.store.journal import OpenStep
+from opal_registry.store.locks import hold_lock, limit_waiting, try_lock
+from opal_registry.suite import LoadedSubApp
+from opal_registry.survey import survey
+from opal_registry.work import Work
+
+TRANSACTIONAL = {"postgresql", "sqlite"}
+"""Databases that take DDL back."""
+
+SENDERS: dict[str, Send] = {"postgresql": send_together, "sqlite": send_singly}
+"""How statements are sent where no journal is kept."""
+
+Announce = Callable[[str], None]
+"""Told what a person should know while it happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What was done for one sub-app: the tables that were created, whether first rows were put in, the seconds it took."""
+
+    created: tuple[str, ...]
+    seeded: bool
+    seconds: float
+
+
+@dataclass
+class BringUp:
+    """One attempt to do what one database needs.
+
+    Args:
+        engine: The database.
+        compiler: For its dialect.
+        work: What it needs, as far as is known before the lock is had.
+        discovery: Knows the hooks.
+        locks: How long to wait for whom.
+        announce: Told what a person should know while it happens.
+        step: Told what is being done.
+
+    Attributes:
+        deeds: What was done, by sub-app.
+    """
+
+    engine: sa.Engine
+    compiler: Compiler
+    work: Work
+    discovery: Discovery
+    locks: LocksSettings
+    announce: Announce
+    step: Step
+    deeds: dict[str, Deed] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Do it, all or nothing where DDL is transactional.
+
+        Raises:
+            LockTimeoutError: If another run, or somebody who uses a table, does not let go in time.
+            PluginError: If a hook fails.
+            DatabaseError: If the database does.
+        """
+        started_at = utc_now()
+        with explained(self.engine.url), self._locked() as begin:
+            with begin() as batch:
+                self._look_again(_connection_of(batch))
+                if self.work.is_done:
+                    return
+                chunks = self.work.chunks(self._dialect)
+                self._begin_run(batch, chunks, started_at)
+            for chunk in chunks:
+                with begin() as batch:
+                    self._bring_up_all(batch, chunk, is_chunk=len(chunks) > 1)
+                    if chunk is chunks[-1]:
+                        self._end_run(batch, started_at)
+
+    @property
+    def _dialect(self) -> str:
+        return self.engine.dialect.name
+
+    @property
+    def _is_transactional(self) -> bool:
+        return self._dialect in TRANSACTIONAL
+
+    @contextmanager
+    def _locked(self) -> Iterator[Callable[[], AbstractContextManager[Batch]]]:
+        """Be the only run here; what is yielded begins a transaction."""
+        if self._is_transactional and len(self.work.chunks(self._dialect)) == 1:
+            with (
+                self.engine.begin() as connection,
+                self._hold_lock(connection, statement_wait=self.locks.ddl_lock_timeout),
+                self._open(connection) as batch,
+            ):
+                yield lambda: nullcontext(batch)
+        else:
+            with begin_alone(self.engine) as guard, self._hold_lock(guard):
+                if self._is_transactional:
+                    guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+                yield lambda: self._begin_guarded(guard)
+
+    def _hold_lock(
+        self, connection: sa.Connection, *, statement_wait: float | None = None
+    ) -> AbstractContextManager[None]:
+        where = describe_url(self.engine.url)
+        return hold_lock(
+            connection, wait=self.locks.wait, where=where, announce=self.announce, statement_wait=statement_wait
+        )
+
+    @contextmanager
+    def _begin_guarded(self, guard: sa.Connection) -> Iterator[Batch]:
+        """A transaction that is not committed unless the connection that holds the lock is still there."""
+        with self.engine.begin() as connection:
+            limit_waiting(connection, self.locks.ddl_lock_timeout)
+            with self._open(connection) as batch:
+                yield batch
+            guard.scalar(sa.select(1))
+
+    def _open(self, connection: sa.Connection) -> AbstractContextManager[Batch]:
+        return Batch(connection, self.compiler, SENDERS.get(self._dialect, send_singly)).open()
+
+    def _look_again(self, connection: sa.Connection) -> None:
+        """Another process may have been faster."""
+        found = survey(connection, self.work.apps, before=self.work.found)
+        self.work = replace(self.work, found=found)
+        self._known = set(found.catalog.known)
+
+    def _begin_run(self, batch: Batch, chunks: Sequence[Sequence[LoadedSubApp]], started_at: dt.datetime) -> None:
+        """Make the registry's own tables; write down what somebody may have to know before the end."""
+        batch.doing = "creating the registry's own tables"
+        for ddl in tables.iter_upgrade(self.work.found.columns, self.compiler.dialect):
+            batch.add(ddl)
+        if not self._is_transactional:
+            batch.add(events.make_burial())
+            batch.add(events.make_insert(events.make_event("init", started_at)))
+        elif len(chunks) > 1:
+            self._announce_chunks(len(chunks))
+            self._journal_chunks(batch, [app for chunk in chunks for app in chunk])
+
+    def _announce_chunks(self, number: int) -> None:
+        self.announce(
+            f"{self.work.number_of_tables} tables are created in {number} transactions, so that the server's room for "
+            "locks suffices; should this run end between them, the next one goes on"
+        )
+
+    def _journal_chunks(self, batch: Batch, apps: Sequence[LoadedSubApp]) -> None:
+        for app in apps:
+            if to_create := self.work.to_create[app.name]:
+                batch.add(journal.make_end(app.name))
+                batch.add(journal.make_step(OpenStep(app.name, 0, "", f"create {len(to_create)} tables")))
+
+    def _bring_up_all(self, batch: Batch, apps: Sequence[LoadedSubApp], *, is_chunk: bool) -> None:
+        creator = Creator(batch, self._known)
+        for app in apps:
+            batch.doing = f"recording sub-app {app.name!r}"
+            if self.work.needs(app):
+                with self.step(f"bringing up {app.name}"):
+                    self.deeds[app.name] = self._bring_up(batch, creator, app)
+            elif (note := self._note(app)) is not None:
+                batch.add(note)
+            if is_chunk or not self._is_transactional or app.name in self.work.found.steps:
+                batch.add(journal.make_end(app.name))
+
+    def _bring_up(self, batch: Batch, creator: Creator, app: LoadedSubApp) -> Deed:
+        started = time.perf_counter()
+        to_create = self.work.to_create[app.name]
+        if not self._is_transactional:
+            begun = self.work.found.steps.get(app.name, ())
+            batch.send = Resumable(app.name, begun, self.work.found.catalog).send
+        if to_create:
+            batch.doing = f"creating the tables of sub-app {app.name!r}"
+            creator.create(to_create, app.spares)
+        self._call_hooks(batch, app, to_create)
+        batch.doing = f"recording sub-app {app.name!r}"
+        old = self.work.found.entries.get(app.name)
+        entry = ledger.remembering(self.work.entries[app.name], old, self.work.image)
+        if ledger.needs_writing(entry, old):
+            batch.add(ledger.make_write(entry, old))
+        elif (note := self._note(app)) is not None:
+            batch.add(note)
+        names = tuple(table.fullname for table in to_create)
+        return Deed(names, self.work.needs_seed(app), time.perf_counter() - started)
+
+    def _call_hooks(self, batch: Batch, app: LoadedSubApp, created: Sequence[sa.Table]) -> None:
+        """What they find out about the database is up to date, and what they raise is theirs."""
+        if created and self.discovery.implements("opal_tables_created", app.plugin):
+            batch.flush()
+            hooks.tell_of_tables(self.discovery, _connection_of(batch), app, created)
+        if self.work.needs_seed(app):
+            batch.flush()
+            hooks.seed(self.discovery, _connection_of(batch), app)
+
+    def _note(self, app: LoadedSubApp) -> sa.Update | None:
+        """What records that a sub-app whose row is left alone is complete for this image."""
+        old, image = self.work.found.entries.get(app.name), self.work.image
+        return ledger.make_note(old.known_to(image)) if old and image and not old.knows(image) else None
+
+    def _end_run(self, batch: Batch, started_at: dt.datetime) -> None:
+        batch.doing = "recording the run"
+        created = {name: list(deed.created) for name, deed in self.deeds.items() if deed.created}
+        event = events.make_event("init", started_at, outcome=events.DONE, created=created)
+        batch.add(events.make_insert(event) if self._is_transactional else events.make_update(event))
+
+
+def record_failure(engine: sa.Engine, error: OpalError, started_at: dt.datetime) -> None:
+    """Write down that a run failed, if there is where to; whatever hinders that has been said by the error itself."""
+    event = events.make_event(
+        "init", started_at, outcome=events.FAILED, error=[problem.what for problem in error.problems]
+    )
+    make = events.make_insert if engine.dialect.name in TRANSACTIONAL else events.make_update
+    with contextlib.suppress(Exception), engine.begin() as connection:
+        connection.execute(make(event))
+
+
+def remember(engine: sa.Engine, work: Work) -> None:
+    """Note the image that everything is complete for, unless somebody is at work: then that is done another time."""
+    names = {app.name for app in work.apps}
+    image = work.image
+    if image is None or all(entry.knows(image) for name, entry in work.found.entries.items() if name in names):
+        return
+    with (
+        contextlib.suppress(OpalError, sa.exc.SQLAlchemyError),
+        begin_alone(engine) as connection,
+        try_lock(connection) as is_ours,
+    ):
+        entries = ledger.read_ledger(connection, work.found.columns) if is_ours else {}
+        for name in names & entries.keys():
+            connection.execute(ledger.make_note(entries[name].known_to(image)))
+
+
+def begin_alone(engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
+    """A connection that does nothing but hold a lock: MySQL's outlives transactions, PostgreSQL's ends with its own."""
+    if engine.dialect.name in TRANSACTIONAL:
+        return engine.begin()
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _connection_of(batch: Batch) -> sa.Connection:
+    assert isinstance(batch.connection, sa.Connection)  # noqa: S101 -- only a dry run has none
+    return batch.connection

@@ -1,0 +1,58 @@
+"""Calling the hooks of a sub-app inside the transaction that brings it up: its own plugin's, and nobody else's."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from opal_registry.discovery import Discovery
+from opal_registry.engines.failures import explain, is_outage
+from opal_registry.errors import PluginError
+from opal_registry.guard import guarded
+from opal_registry.sessions import OpalSession
+from opal_registry.store.locks import kept_open
+from opal_registry.suite import LoadedSubApp
+
+
+def tell_of_tables(
+    discovery: Discovery, connection: sa.Connection, app: LoadedSubApp, tables: Sequence[sa.Table]
+) -> None:
+    """Call ``opal_tables_created``.
+
+    Raises:
+        PluginError: If it fails.
+        DatabaseError: If the database let it down.
+    """
+    with _hook(discovery, connection, "opal_tables_created", app) as call:
+        call(connection=connection, sub_app=app.sub_app, tables=tables)
+
+
+def seed(discovery: Discovery, connection: sa.Connection, app: LoadedSubApp) -> None:
+    """Call ``opal_seed``, in a savepoint.
+
+    Raises:
+        PluginError: If it fails.
+        DatabaseError: If the database let it down.
+    """
+    with _hook(discovery, connection, "opal_seed", app) as call, _make_session(connection) as session:
+        call(session=session, sub_app=app.sub_app)
+        session.commit()
+
+
+@contextmanager
+def _hook(
+    discovery: Discovery, connection: sa.Connection, name: str, app: LoadedSubApp
+) -> Iterator[Callable[..., object]]:
+    """What it raises names the plugin, unless the database let it down."""
+    doing = f"calling {name} of sub-app {app.name!r}"
+    try:
+        with kept_open(connection), guarded(f"calling {name}", where=str(app.plugin)):
+            yield discovery.hook(name, app.plugin)
+    except PluginError as error:
+        if error.__cause__ and is_outage(error.__cause__):
+            raise explain(error.__cause__, connection.engine.url, doing=doing) from error
+        raise
+
+
+def _make_session(connection: sa.Connection) -> OpalSession:
+    return OpalSession(bind=connection, join_transaction_mode="create_savepoint")

@@ -1,0 +1,75 @@
+"""DDL as text, each statement compiled once, however often it is asked for: checked, digested, shown, sent."""
+
+from copy import copy
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+
+
+class Compiler:
+    """Compiles DDL for one database, into text that no driver looks for placeholders in.
+
+    Args:
+        dialect: The database's dialect.
+
+    Example:
+        >>> from sqlalchemy.dialects import postgresql
+        >>> table = sa.Table("rates", sa.MetaData(), sa.Column("share", sa.Text, server_default="5 %"))
+        >>> print(Compiler(postgresql.dialect()).text(CreateTable(table)))
+        CREATE TABLE rates (
+            share TEXT DEFAULT '5 %'
+        )
+    """
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self.dialect = _without_placeholders(dialect)
+        self._texts: dict[tuple[type, object, frozenset[object]], str] = {}
+
+    def text(self, statement: Any) -> str:
+        """The text of a statement.
+
+        Args:
+            statement: DDL, or any other statement, whose parameters become literals.
+
+        Raises:
+            sqlalchemy.exc.CompileError: If the database has no words for it.
+        """
+        key = _key(statement)
+        if key is None:
+            return self._compile(statement)
+        if key not in self._texts:
+            self._texts[key] = self._compile(statement)
+        return self._texts[key]
+
+    def _compile(self, statement: Any) -> str:
+        options = {} if isinstance(statement, ExecutableDDLElement) else {"literal_binds": True}
+        return str(statement.compile(dialect=self.dialect, compile_kwargs=options)).strip().replace("\t", "    ")
+
+
+def make_creation(table: sa.Table) -> Any:
+    """The DDL that creates a table, or the view that SQLAlchemy keeps as one."""
+    return CreateTable(table) if table._creator_ddl is None else table._creator_ddl
+
+
+def _key(statement: Any) -> tuple[type, object, frozenset[object]] | None:
+    """What two statements of one text have in common; None for those that occur once."""
+    if type(statement) is CreateIndex and not statement.if_not_exists:
+        return CreateIndex, statement.element, frozenset()
+    if type(statement) is CreateTable and not statement.if_not_exists:
+        wanted = statement.include_foreign_key_constraints
+        keys = statement.element.foreign_key_constraints if wanted is None else wanted
+        return CreateTable, statement.element, frozenset(key for key in keys if not key.use_alter)
+    return None
+
+
+def _without_placeholders(dialect: sa.Dialect) -> sa.Dialect:
+    """The same dialect for text that no driver sees: psycopg's own doubles each % sign."""
+    plain: Any = copy(dialect)
+    vars(plain).pop("_type_memos", None)  # how types quote for the other one
+    plain.paramstyle, plain.positional = "named", False
+    plain.identifier_preparer = copy(plain.identifier_preparer)
+    plain.identifier_preparer.dialect = plain
+    plain.identifier_preparer._double_percents = False
+    plain.type_compiler_instance = type(plain.type_compiler_instance)(plain)
+    return plain  # type: ignore[no-any-return]

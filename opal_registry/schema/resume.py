@@ -1,0 +1,86 @@
+"""Sending DDL where each statement commits by itself (MySQL): journaled, so that the next run goes on where one ended."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable, ExecutableDDLElement
+
+from opal_registry.engines.failures import explained
+from opal_registry.schema.batch import RAW, Statement, send_singly
+from opal_registry.schema.catalog import Catalog
+from opal_registry.store import journal
+from opal_registry.store.journal import OpenStep
+
+THERE_ALREADY = {1007, 1050, 1061, 1304, 1359, 1826}
+"""How MySQL says that a database, table, index, routine, trigger or foreign key is there already."""
+
+INDEXES = "SELECT table_schema, table_name, index_name FROM information_schema.statistics"
+CONSTRAINTS = "SELECT table_schema, table_name, constraint_name FROM information_schema.table_constraints"
+
+
+class Resumable:
+    """Sends the DDL of one sub-app, each statement written down before.
+
+    Args:
+        sub_app: The sub-app's name.
+        begun: What an earlier run has begun: all but the last of it is done.
+        catalog: The tables that are there.
+    """
+
+    def __init__(self, sub_app: str, begun: Sequence[OpenStep], catalog: Catalog) -> None:
+        self._sub_app, self._catalog = sub_app, catalog
+        self._number = max((step.number for step in begun), default=0)
+        self._done = {step.statement for step in begun[:-1]}
+        self._last = begun[-1].statement if begun else None
+        self._parts: frozenset[tuple[str, str, str]] | None = None
+
+    def send(self, connection: sa.Connection, statements: Sequence[Statement]) -> None:
+        """Send statements one by one, without those that took effect already."""
+        for statement in statements:
+            if not isinstance(statement.element, ExecutableDDLElement):
+                send_singly(connection, [statement])
+            elif not self._is_done(connection, statement):
+                self._send(connection, statement)
+
+    def _send(self, connection: sa.Connection, statement: Statement) -> None:
+        was_last = statement.text == self._last
+        if not was_last:
+            self._number += 1
+            table = _table_of(statement.element)
+            step = OpenStep(self._sub_app, self._number, table.fullname if table is not None else "", statement.text)
+            connection.execute(journal.make_step(step))  # committed by what follows
+        with explained(connection.engine.url, doing=statement.doing):
+            try:
+                connection.exec_driver_sql(statement.text, execution_options=RAW)
+            except sa.exc.DBAPIError as error:
+                if not (was_last and error.orig and error.orig.args[0] in THERE_ALREADY):
+                    raise
+
+    def _is_done(self, connection: sa.Connection, statement: Statement) -> bool:
+        if not self._number:
+            return False
+        element = statement.element
+        if isinstance(element, CreateTable):
+            return self._catalog.find(element.element) is not None
+        if isinstance(element, (AddConstraint, CreateIndex)):
+            return self._key(element.element) in self._read_parts(connection)
+        return statement.text in self._done
+
+    def _key(self, part: Any) -> tuple[str, str, str]:
+        schema, name = self._catalog.key(part.table)
+        return schema or "", name, str(part.name).casefold()
+
+    def _read_parts(self, connection: sa.Connection) -> frozenset[tuple[str, str, str]]:
+        """The indexes and constraints that are there; the default schema is called by no name."""
+        if self._parts is None:
+            default = connection.dialect.default_schema_name
+            rows = connection.exec_driver_sql(f"{INDEXES} UNION {CONSTRAINTS}")
+            found = {(schema, table.casefold(), part.casefold()) for schema, table, part in rows}
+            self._parts = frozenset(found | {("", table, part) for schema, table, part in found if schema == default})
+        return self._parts
+
+
+def _table_of(element: Any) -> sa.Table | None:
+    part = element.element if isinstance(element, (AddConstraint, CreateIndex, CreateTable)) else None
+    return part if isinstance(part, (sa.Table, type(None))) else part.table
