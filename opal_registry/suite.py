@@ -7,6 +7,7 @@ quarantined together with whoever needs them.
 """
 
 import contextlib
+import gc
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -132,7 +133,8 @@ def load_suite(
     partial = choice.enabled != "all" or bool(choice.disabled)
     loading = _Loading(found, base, partial=partial, step=step)
     loading.sort()
-    loading.import_models()
+    with _without_collecting():
+        loading.import_models()
     faults = loading.find_faults()
     if on_error == "raise" and (loading.faults or faults):
         raise _all_at_once([*loading.faults, *loading.explain_homeless(homeless), *faults])
@@ -140,6 +142,18 @@ def load_suite(
         faults = loading.find_faults()
     loading.set_aside()
     return loading.suite()
+
+
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Collect no garbage meanwhile: mapped classes stay, and looking through them again and again takes half the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Loading:

@@ -51,6 +51,21 @@ def test_the_tables_of_others_in_the_process_are_no_fault(quick_site: Site) -> N
     assert done.out == "['alpha', 'core']\n", done.err
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_not_collected_while_models_are_imported(quick_site: Site, enabled: bool) -> None:
+    quick_site.sub_app("alpha", models(model("A", "alphas"), "import gc; was_enabled = gc.isenabled()"))
+    done = quick_site.python(f"""
+        import gc
+        from opal_registry import Registry
+
+        gc.enable() if {enabled} else gc.disable()
+        Registry(sub_apps=["alpha"]).suite
+        import alpha.models
+        print(alpha.models.was_enabled, gc.isenabled())
+    """)
+    assert done.out == f"False {enabled}\n", done.err
+
+
 def test_a_suite_is_the_same_every_time(quick_site: Site) -> None:
     for name in ("gamma", "alpha", "beta"):
         quick_site.sub_app(name, models(model(name.title(), f"{name}s", refers("u", "'users.id'"))))
