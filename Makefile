@@ -33,7 +33,7 @@ check-style: set-up-lint
 	$(BIN)/ruff check
 
 check-types: set-up-lint
-	$(BIN)/mypy opal_registry tests $(wildcard plugins/*)
+	$(BIN)/mypy opal_registry tests benchmarks $(wildcard plugins/*)
 
 check-floors: set-up-lint
 	$(BIN)/lint-imports

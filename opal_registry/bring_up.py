@@ -28,7 +28,7 @@ from opal_registry.schema.resume import Resumable
 from opal_registry.settings.model import LocksSettings
 from opal_registry.store import events, journal, ledger, tables
 from opal_registry.store.journal import OpenStep
-from opal_registry.store.locks import hold_lock, limit_waiting, try_lock
+from opal_registry.store.locks import hold_lock, make_limit_of_waiting, try_lock
 from opal_registry.suite import LoadedSubApp
 from opal_registry.survey import survey
 from opal_registry.work import Work
@@ -94,11 +94,13 @@ class BringUp:
                     return
                 chunks = self.work.chunks(self._dialect)
                 self._begin_run(batch, chunks, started_at)
-            for chunk in chunks:
+                later = chunks[1:] if self._is_transactional else chunks
+                self._bring_up_all(batch, () if later is chunks else chunks[0], is_chunk=bool(later))
+                self._end_run(batch, started_at, is_last=not later)
+            for chunk in later:
                 with begin() as batch:
-                    self._bring_up_all(batch, chunk, is_chunk=len(chunks) > 1)
-                    if chunk is chunks[-1]:
-                        self._end_run(batch, started_at)
+                    self._bring_up_all(batch, chunk, is_chunk=True)
+                    self._end_run(batch, started_at, is_last=chunk is later[-1])
 
     @property
     def _dialect(self) -> str:
@@ -120,7 +122,7 @@ class BringUp:
                 yield lambda: nullcontext(batch)
         else:
             with begin_alone(self.engine) as guard, self._hold_lock(guard):
-                if self._is_transactional:
+                if self._is_transactional:  # PostgreSQL
                     guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
                 yield lambda: self._begin_guarded(guard)
 
@@ -136,7 +138,6 @@ class BringUp:
     def _begin_guarded(self, guard: sa.Connection) -> Iterator[Batch]:
         """A transaction that is not committed unless the connection that holds the lock is still there."""
         with self.engine.begin() as connection:
-            limit_waiting(connection, self.locks.ddl_lock_timeout)
             with self._open(connection) as batch:
                 yield batch
             guard.scalar(sa.select(1))
@@ -175,6 +176,8 @@ class BringUp:
                 batch.add(journal.make_step(OpenStep(app.name, 0, "", f"create {len(to_create)} tables")))
 
     def _bring_up_all(self, batch: Batch, apps: Sequence[LoadedSubApp], *, is_chunk: bool) -> None:
+        if is_chunk:
+            batch.add(sa.text(make_limit_of_waiting(self._dialect, self.locks.ddl_lock_timeout)))
         creator = Creator(batch, self._known)
         for app in apps:
             batch.doing = f"recording sub-app {app.name!r}"
@@ -183,7 +186,7 @@ class BringUp:
                     self.deeds[app.name] = self._bring_up(batch, creator, app)
             elif (note := self._note(app)) is not None:
                 batch.add(note)
-            if is_chunk or not self._is_transactional or app.name in self.work.found.steps:
+            if is_chunk or app.name in self.work.found.steps:
                 batch.add(journal.make_end(app.name))
 
     def _bring_up(self, batch: Batch, creator: Creator, app: LoadedSubApp) -> Deed:
@@ -220,7 +223,9 @@ class BringUp:
         old, image = self.work.found.entries.get(app.name), self.work.image
         return ledger.make_note(old.known_to(image)) if old and image and not old.knows(image) else None
 
-    def _end_run(self, batch: Batch, started_at: dt.datetime) -> None:
+    def _end_run(self, batch: Batch, started_at: dt.datetime, *, is_last: bool) -> None:
+        if not is_last:
+            return
         batch.doing = "recording the run"
         created = {name: list(deed.created) for name, deed in self.deeds.items() if deed.created}
         event = events.make_event("init", started_at, outcome=events.DONE, created=created)

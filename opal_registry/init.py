@@ -20,11 +20,11 @@ from opal_registry.errors import LockTimeoutError, OpalError, OwnershipError, Pr
 from opal_registry.fingerprint import make_image_fingerprint
 from opal_registry.guard import Step, quiet_step
 from opal_registry.mixins import utc_now
+from opal_registry.preflight.checks import find_equal_names, find_impossible, find_unfit_database
 from opal_registry.registry import Registry
 from opal_registry.schema.compiled import Compiler
 from opal_registry.schema.ddl import render_ddl
 from opal_registry.schema.live import Difference
-from opal_registry.schema.preflight import find_equal_names, find_impossible, find_unfit_database
 from opal_registry.schema.server import create_database
 from opal_registry.store import tables
 from opal_registry.store.ledger import Image

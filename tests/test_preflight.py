@@ -1,9 +1,7 @@
 """What a database would refuse is found before the first statement; what it takes is not held against anybody."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import permutations
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,18 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from opal_registry.base import NAMING_CONVENTION
-from opal_registry.discovery import Plugin
 from opal_registry.errors import Problem
+from opal_registry.ownership.definitions import find_place
+from opal_registry.preflight.checks import find_equal_names, find_impossible, find_unfit_database
+from opal_registry.preflight.target import TITLES
 from opal_registry.schema.compiled import Compiler
-from opal_registry.schema.foreign_keys import MYSQL_KINDS, POSTGRESQL_KINDS
-from opal_registry.schema.preflight import find_equal_names, find_impossible, find_unfit_database
-from opal_registry.schema.target import TITLES
-from opal_registry.sub_app import SubApp
-from opal_registry.suite import LoadedSubApp
 from tests.conftest import MARIADB, POSTGRES
-from tests.databases import engine_of
 from tests.distributions import Site
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster
-from tests.refusals import CASES, Word, make, read_texts
+from tests.preflight import app_of, connected, counted, look, refusal
+from tests.refusals import CASES, make, read_texts
+from tests.writing import model, models
 
 TEXTS = read_texts()
 SAYS = re.compile(r" says: (.*?)(, at the first INSERT)?\)(?:;|$)")
@@ -35,7 +31,7 @@ SAMPLES = """
     from opal_registry.engines.factory import make_engine
     from opal_registry.registry import Registry
     from opal_registry.schema.compiled import Compiler
-    from opal_registry.schema.preflight import find_impossible
+    from opal_registry.preflight.checks import find_impossible
     from opal_registry.settings.model import Settings
 
     settings = Settings.model_validate({"database": {"url": os.environ["URL"]}})
@@ -46,6 +42,33 @@ SAMPLES = """
         found = [find_impossible(app, app.tables, compiler, connection) for app in apps]
     print(len(apps), sum(found, []), queries)
 """
+
+
+@pytest.fixture(scope="module", params=["sqlite", *POSTGRES, MARIADB])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a database that all tests here share, on every kind of database there is."""
+    if request.param == "sqlite":
+        yield "sqlite://"
+        return
+    server: Cluster | MariaDB = request.getfixturevalue(request.param)
+    server.start()
+    name = server.create_database()
+    yield server.url(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[sa.Connection]:
+    """A connection to it; what a test creates is gone at its end."""
+    with connected(url) as connection:
+        connection.scalar(sa.select(1))
+        yield connection
+
+
+@pytest.fixture
+def database(connection: sa.Connection) -> str:
+    """Its short name, as in ``refusals.txt``."""
+    return "mariadb" if connection.dialect.name == "mysql" else connection.dialect.name
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -146,6 +169,16 @@ def test_a_table_in_a_schema_is_fine_on_sqlite() -> None:
     assert look([table], dialect=sqlite.dialect()) == []
 
 
+def test_nothing_is_created_where_anything_is_impossible(any_database_url: str, quick_site: Site) -> None:
+    quick_site.sub_app("shop", models(model("Item", "shop_items", "x = sa.Column(sa.types.NullType)")))
+    quick_site.sub_app("depot", models(model("Box", "depot_boxes", "y = sa.Column(sa.types.NullType)")))
+    done = quick_site.run("init", env={"OPAL_DATABASE__URL": any_database_url})
+    found = re.findall(r"sub-app '(\w+)': table '(\w+)': column '(\w)' has a type that", done.err)
+    assert (done.code, found) == (3, [("depot", "depot_boxes", "y"), ("shop", "shop_items", "x")])
+    with connected(any_database_url) as connection:
+        assert sa.inspect(connection).get_table_names() == []
+
+
 def test_all_problems_are_found_at_once_and_each_names_its_place(url: str) -> None:
     metadata = sa.MetaData()
     sa.Table("empty", metadata, sa.Column("x"), sa.Column("y"))
@@ -236,9 +269,7 @@ def named(schema: str | None, *indexes: sa.Index) -> sa.Table:
 def test_names_that_become_one_where_schemas_are_left_out() -> None:
     shop, depot = named("shop", sa.Index("ix_id", "id")), named("depot", sa.Index("IX_ID", "id"))
     apps = [app_of("shop", shop), app_of("depot", depot)]
-    first, second = (int(line.rpartition(":")[2]) for line in (place(shop), place(depot)))
-    assert first == second
-    where = f"{place(shop)} and {place(depot)}"
+    where = f"{find_place(shop)} and {find_place(depot)}"
     mend = "rename one of them, or use a database that has schemas"
     assert find_equal_names(apps, Compiler(sqlite.dialect())) == [
         Problem(
@@ -258,12 +289,6 @@ def test_names_that_become_one_where_schemas_are_left_out() -> None:
     assert (
         find_equal_names([app_of("shop", named(None)), app_of("depot", named(None))], Compiler(sqlite.dialect())) == []
     )
-
-
-def place(table: sa.Table) -> str:
-    from opal_registry.ownership.definitions import find_place
-
-    return find_place(table)
 
 
 def test_a_postgresql_that_cannot_hold_every_text_is_unfit(postgres: Cluster) -> None:

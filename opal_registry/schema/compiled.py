@@ -72,4 +72,23 @@ def _without_placeholders(dialect: sa.Dialect) -> sa.Dialect:
     plain.identifier_preparer.dialect = plain
     plain.identifier_preparer._double_percents = False
     plain.type_compiler_instance = type(plain.type_compiler_instance)(plain)
+    if dialect.name in {"mysql", "mariadb"}:
+        plain.ddl_compiler = _with_home(dialect.ddl_compiler)
     return plain  # type: ignore[no-any-return]
+
+
+def _with_home(compiler: Any) -> Any:
+    """A compiler of DDL that says where a foreign key leads to out of a schema.
+
+    MySQL looks for a table that is referred to without a schema in that of the table that refers to it (its manual,
+    "FOREIGN KEY Constraints"), not in the database that the connection is for.
+    """
+
+    class Compiler(compiler):  # type: ignore[misc]
+        def define_constraint_remote_table(self, constraint: Any, table: sa.Table, preparer: Any) -> str:
+            home = self.dialect.default_schema_name
+            if table.schema or not constraint.table.schema or not home:
+                return str(super().define_constraint_remote_table(constraint, table, preparer))
+            return f"{preparer.quote_schema(home)}.{preparer.quote(table.name)}"
+
+    return Compiler

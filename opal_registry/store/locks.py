@@ -105,16 +105,28 @@ def try_lock(connection: sa.Connection) -> Iterator[bool]:
 
 
 def limit_waiting(connection: sa.Connection, seconds: float) -> None:
-    """Limit for how long each further statement waits for a table that is in use.
+    """Limit for how long each further statement waits for a table that is in use: see :func:`make_limit_of_waiting`."""
+    if text := make_limit_of_waiting(connection.dialect.name, seconds):
+        connection.exec_driver_sql(text)
+
+
+def make_limit_of_waiting(dialect: str, seconds: float) -> str:
+    """The statement that limits for how long each further one waits for a table that is in use.
 
     While it waits, everybody who comes later and wants that table waits for it. On PostgreSQL the limit ends with the
     transaction, on MySQL (in whole seconds, at least one) with the connection; on SQLite nothing is locked but everything.
+
+    Example:
+        >>> make_limit_of_waiting("postgresql", 2), make_limit_of_waiting("mysql", 0.5), make_limit_of_waiting("sqlite", 2)
+        ('SET LOCAL lock_timeout = 2000', 'SET SESSION lock_wait_timeout = 1', '')
     """
-    match connection.dialect.name:
+    match dialect:
         case "postgresql":
-            connection.exec_driver_sql(make_limit(seconds))
+            return make_limit(seconds)
         case "mysql" | "mariadb":
-            connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {max(1, math.ceil(seconds))}")
+            return f"SET SESSION lock_wait_timeout = {max(1, math.ceil(seconds))}"
+        case _:
+            return ""
 
 
 @contextmanager

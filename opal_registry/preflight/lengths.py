@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from opal_registry.errors import Problem
-from opal_registry.schema.keys import BINARY, BYTES, LARGE, TEXT, bytes_per_character
-from opal_registry.schema.target import MYSQL, Subject
+from opal_registry.preflight.keys import BINARY, BYTES, LARGE, TEXT, bytes_per_character
+from opal_registry.preflight.target import MYSQL, Subject
 
 MOST_COLUMNS = {"postgresql": 1600, "mysql": 1017, "mariadb": 1017}
 """MaxHeapAttributeNumber of PostgreSQL, REC_MAX_N_USER_FIELDS of InnoDB; SQLite is asked."""

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.sql.operators import asc_op, desc_op, json_getitem_op, json_path_getitem_op
 
 from opal_registry.errors import Problem
-from opal_registry.schema.expressions import QUOTED
-from opal_registry.schema.target import DATABASES, Subject
-from opal_registry.schema.vocabulary import split_name
-from opal_registry.schema.wants import Want
+from opal_registry.preflight.expressions import QUOTED
+from opal_registry.preflight.target import DATABASES, Subject
+from opal_registry.preflight.vocabulary import split_name
+from opal_registry.preflight.wants import Want
 
 METHODS = {"brin", "btree", "gin", "gist", "hash", "spgist"}
 """The access methods that every PostgreSQL has."""

@@ -10,8 +10,8 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import Function, now
 
 from opal_registry.errors import Problem
-from opal_registry.schema.target import DATABASES, MYSQL, Subject
-from opal_registry.schema.wants import Want
+from opal_registry.preflight.target import DATABASES, MYSQL, Subject
+from opal_registry.preflight.wants import Want
 
 QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"")
 CALL = re.compile(r"(?:(\w+)\.)?(\w+)\s*\(")

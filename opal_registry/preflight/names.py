@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import conv
 
 from opal_registry.errors import Problem
-from opal_registry.schema.target import MYSQL, Subject
+from opal_registry.preflight.target import MYSQL, Subject
 
 MOST_BYTES = 63
 MOST_CHARACTERS = 64

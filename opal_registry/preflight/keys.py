@@ -8,7 +8,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from opal_registry.errors import Problem
-from opal_registry.schema.target import MYSQL, Subject
+from opal_registry.preflight.target import MYSQL, Subject
 
 MOST_PARTS = {"postgresql": 32, "mysql": 16, "mariadb": 32}
 """How many columns a key may have: INDEX_MAX_KEYS of PostgreSQL, MAX_REF_PARTS and MAX_KEY_PARTS."""

@@ -8,18 +8,18 @@ import sqlalchemy as sa
 
 from opal_registry.errors import Problem
 from opal_registry.ownership.conflicts import iter_types
-from opal_registry.schema.expressions import (
+from opal_registry.preflight.expressions import (
     FROM_EXTENSIONS,
     Expression,
     iter_wanted_functions,
     lacks_function,
     mend_expression,
 )
-from opal_registry.schema.indexes import iter_wanted_operators
-from opal_registry.schema.inventory import Inventory, read_inventory
-from opal_registry.schema.target import DATABASES, Subject, has_listeners
-from opal_registry.schema.vocabulary import EXTENSIONS, is_ordinary, iter_takers, split_name
-from opal_registry.schema.wants import Want
+from opal_registry.preflight.indexes import iter_wanted_operators
+from opal_registry.preflight.inventory import Inventory, read_inventory
+from opal_registry.preflight.target import DATABASES, Subject, has_listeners
+from opal_registry.preflight.vocabulary import EXTENSIONS, is_ordinary, iter_takers, split_name
+from opal_registry.preflight.wants import Want
 
 OPERATOR_CLASSES = (
     (r"g(in|ist)_trgm_ops", "pg_trgm"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from opal_registry.schema.wants import Want
+from opal_registry.preflight.wants import Want
 
 POSTGRESQL = """
     SELECT 'type', n.nspname::text, t.typname::text, pg_type_is_visible(t.oid)

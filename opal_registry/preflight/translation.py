@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex
 
 from opal_registry.errors import Problem
+from opal_registry.preflight.target import DATABASES, FAILURES, MYSQL, Subject
+from opal_registry.preflight.vocabulary import EXTENSIONS, iter_takers, refusers, split_name
 from opal_registry.schema.compiled import make_creation
-from opal_registry.schema.target import DATABASES, FAILURES, MYSQL, Subject
-from opal_registry.schema.vocabulary import EXTENSIONS, iter_takers, refusers, split_name
 
 INSTEAD = {
     "ARRAY": "JSON()",

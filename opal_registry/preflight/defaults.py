@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from opal_registry.errors import Problem
-from opal_registry.schema.expressions import Expression
-from opal_registry.schema.keys import LARGE
-from opal_registry.schema.target import MYSQL, Subject
+from opal_registry.preflight.expressions import Expression
+from opal_registry.preflight.keys import LARGE
+from opal_registry.preflight.target import MYSQL, Subject
 
 NUMBER = re.compile(r"[( ]*[01][) ]*")
 BOOLEAN = re.compile(r"[( ]*(true|false)[) ]*", re.IGNORECASE)

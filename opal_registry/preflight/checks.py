@@ -12,17 +12,17 @@ import sqlalchemy as sa
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import Problem
 from opal_registry.ownership.definitions import find_place
+from opal_registry.preflight.defaults import find_wrong_defaults
+from opal_registry.preflight.expressions import Expression, find_foreign_sql, iter_expressions
+from opal_registry.preflight.extensions import find_missing, iter_wants
+from opal_registry.preflight.foreign_keys import find_impossible_keys
+from opal_registry.preflight.indexes import find_wrong_indexes
+from opal_registry.preflight.keys import find_long_keys
+from opal_registry.preflight.lengths import find_too_long, find_wrong_number
+from opal_registry.preflight.names import find_equal_constraints, find_wrong_names
+from opal_registry.preflight.target import MYSQL, Subject, Target
+from opal_registry.preflight.translation import find_untranslatable
 from opal_registry.schema.compiled import Compiler
-from opal_registry.schema.defaults import find_wrong_defaults
-from opal_registry.schema.expressions import Expression, find_foreign_sql, iter_expressions
-from opal_registry.schema.extensions import find_missing, iter_wants
-from opal_registry.schema.foreign_keys import find_impossible_keys
-from opal_registry.schema.indexes import find_wrong_indexes
-from opal_registry.schema.keys import find_long_keys
-from opal_registry.schema.lengths import find_too_long, find_wrong_number
-from opal_registry.schema.names import find_equal_constraints, find_wrong_names
-from opal_registry.schema.target import MYSQL, Subject, Target
-from opal_registry.schema.translation import find_untranslatable
 from opal_registry.suite import LoadedSubApp
 
 

@@ -6,7 +6,7 @@ Only what is out of the ordinary is a want, so that a server is seldom asked.
 from dataclasses import dataclass
 from typing import Literal
 
-from opal_registry.schema.target import Subject
+from opal_registry.preflight.target import Subject
 
 Kind = Literal["type", "function", "collation", "operator class", "access method", "default operator class"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from opal_registry.errors import Problem
-from opal_registry.schema.target import MYSQL, Subject, has_listeners
+from opal_registry.preflight.target import MYSQL, Subject, has_listeners
 
 Columns = tuple[str, ...]
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from opal_registry.schema.target import FAILURES, MYSQL
+from opal_registry.preflight.target import FAILURES, MYSQL
 
 NAME = re.compile(r'(?:(?P<schema>\w+|"[^"]+")\.)?(?P<word>\w+|"[^"]+")(?P<rest>.*)', re.DOTALL)
 """A type as it is written: its name, perhaps with a schema, and what follows."""
