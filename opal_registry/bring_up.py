@@ -28,7 +28,7 @@ from opal_registry.schema.resume import Resumable
 from opal_registry.settings.model import LocksSettings
 from opal_registry.store import events, journal, ledger, tables
 from opal_registry.store.journal import OpenStep
-from opal_registry.store.locks import hold_lock, make_limit_of_waiting, try_lock
+from opal_registry.store.locks import AnotherRunError, hold_lock, make_limit_of_waiting, try_lock
 from opal_registry.suite import LoadedSubApp
 from opal_registry.survey import survey
 from opal_registry.work import Work
@@ -233,13 +233,19 @@ class BringUp:
 
 
 def record_failure(engine: sa.Engine, error: OpalError, started_at: dt.datetime) -> None:
-    """Write down that a run failed, if there is where to; whatever hinders that has been said by the error itself."""
+    """Write down that a run failed, if there is where to; whatever hinders that has been said by the error itself.
+
+    One that never had the lock has done nothing, and would have to wait for it again.
+    """
+    if isinstance(error, AnotherRunError):
+        return
     event = events.make_event(
         "init", started_at, outcome=events.FAILED, error=[problem.what for problem in error.problems]
     )
-    make = events.make_insert if engine.dialect.name in TRANSACTIONAL else events.make_update
     with contextlib.suppress(Exception), engine.begin() as connection:
-        connection.execute(make(event))
+        begun = engine.dialect.name not in TRANSACTIONAL and connection.execute(events.make_update(event)).rowcount
+        if not begun:
+            connection.execute(events.make_insert(event))
 
 
 def remember(engine: sa.Engine, work: Work) -> None:

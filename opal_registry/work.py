@@ -124,7 +124,8 @@ def find_withheld(apps: Sequence[LoadedSubApp], found: Survey) -> dict[str, str]
         if missing and not app.is_created_here:
             withheld[app.name] = _why_not_here(app, missing)
         elif waits_for:
-            what = f"{_count(missing)} not created: they refer to tables of {', '.join(waits_for)}"
+            verb = "it refers" if len(missing) == 1 else "they refer"
+            what = f"{_count(missing)} not created: {verb} to tables of {', '.join(waits_for)}"
             withheld[app.name] = f"{what} that are not there yet"
         if app.name in withheld:
             absent |= dict.fromkeys(missing, app.name)
@@ -136,7 +137,8 @@ def _why_not_here(app: LoadedSubApp, missing: Sequence[sa.Table]) -> str:
     names = ", ".join(table.fullname for table in missing)
     if app.sub_app.create == "external":
         return f"{_count(missing)} not there yet, and it is brought up its own way: do that, then run opal-db init again ({names})"
-    return f"{_count(missing)} not there yet, and come from its migrations, which this release does not run ({names})"
+    come = "comes" if len(missing) == 1 else "come"
+    return f"{_count(missing)} not there yet, and {come} from its migrations, which this release does not run ({names})"
 
 
 def _count(tables: Sequence[sa.Table]) -> str:

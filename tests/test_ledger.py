@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from opal_registry.store.ledger import Entry, make_fingerprint, needs_writing
-from opal_registry.store.ledger import sub_apps as table
+from opal_registry.store.tables import sub_apps as table
 from tests.databases import engine_of
 from tests.distributions import Site
 
@@ -64,9 +64,9 @@ def execute(url: str, statement: sa.Executable) -> None:
 
 
 @pytest.fixture
-def env(database_url: str) -> dict[str, str | None]:
+def env(any_database_url: str) -> dict[str, str | None]:
     """The variables that configure the database."""
-    return {"OPAL_DATABASE__URL": database_url}
+    return {"OPAL_DATABASE__URL": any_database_url}
 
 
 @pytest.fixture
@@ -109,11 +109,13 @@ def test_a_fingerprint_is_of_the_statements_whatever_their_order() -> None:
     assert make_fingerprint(["a", "b"]) == make_fingerprint(["b", "a"]) != make_fingerprint(["a"])
 
 
-def test_init_writes_a_row_for_each_sub_app(quick_site: Site, database_url: str, env: dict[str, str | None]) -> None:
+def test_init_writes_a_row_for_each_sub_app(
+    quick_site: Site, any_database_url: str, env: dict[str, str | None]
+) -> None:
     quick_site.sub_app("shop", MODELS, version="1.4", distribution="opal-shop", requires=("core",))
     assert quick_site.run("init", env=env).code == 0
 
-    found = rows(database_url)
+    found = rows(any_database_url)
     assert sorted(found) == ["core", "shop"]
     shop = found["shop"]
     assert (shop["distribution"], shop["version"], shop["bind"], shop["schema"]) == (
@@ -128,11 +130,11 @@ def test_init_writes_a_row_for_each_sub_app(quick_site: Site, database_url: str,
     assert shop["installed_at"] == shop["updated_at"]
 
 
-def test_a_second_run_writes_nothing(quick_site: Site, database_url: str, env: dict[str, str | None]) -> None:
+def test_a_second_run_writes_nothing(quick_site: Site, any_database_url: str, env: dict[str, str | None]) -> None:
     quick_site.run("init", env=env)
-    before = rows(database_url)
+    before = rows(any_database_url)
     assert quick_site.run("init", env=env).code == 0
-    assert rows(database_url) == before
+    assert rows(any_database_url) == before
 
 
 def test_what_one_image_installs_does_not_change_the_rows_of_another(
@@ -208,19 +210,19 @@ def test_a_ledger_that_asks_for_a_later_release_is_refused(
 
 
 def test_columns_that_a_later_release_added_do_no_harm(
-    quick_site: Site, database_url: str, env: dict[str, str | None]
+    quick_site: Site, any_database_url: str, env: dict[str, str | None]
 ) -> None:
     quick_site.run("init", env=env)
-    execute(database_url, sa.text("ALTER TABLE opal_sub_apps ADD COLUMN mood VARCHAR(10)"))
+    execute(any_database_url, sa.text("ALTER TABLE opal_sub_apps ADD COLUMN mood VARCHAR(10)"))
     quick_site.sub_app("shop", MODELS)
     assert quick_site.run("init", env=env).code == 0
     assert quick_site.run("status", env=env).code == 0
 
 
 def test_a_table_of_that_name_that_is_no_ledger_is_reported(
-    quick_site: Site, database_url: str, env: dict[str, str | None]
+    quick_site: Site, any_database_url: str, env: dict[str, str | None]
 ) -> None:
-    execute(database_url, sa.text("CREATE TABLE opal_sub_apps (id INTEGER)"))
+    execute(any_database_url, sa.text("CREATE TABLE opal_sub_apps (id INTEGER)"))
     done = quick_site.run("init", env=env)
     assert done.code == 4
     assert "opal_sub_apps" in done.err

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql as my
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects import sqlite
 
@@ -132,12 +133,60 @@ POSTGRESQL: list[Any] = [
     sa.ARRAY(sa.String(30)),
     sa.String(50, collation="C"),
 ]
+NOT_ON_MYSQL = ("Double(precision=53)", "String()", "Unicode()", "VARCHAR()")
+"""Of the types that are to be had everywhere, those that MySQL has no words for."""
+
+PLAIN_MYSQL = (
+    "BIT BLOB DATE DATETIME DECIMAL DOUBLE FLOAT JSON LONGBLOB LONGTEXT MEDIUMBLOB MEDIUMINT MEDIUMTEXT NUMERIC REAL"
+    " TEXT TIME TIMESTAMP TINYBLOB TINYINT TINYTEXT YEAR"
+)
+MYSQL: list[Any] = [
+    *(getattr(my, name)() for name in PLAIN_MYSQL.split()),
+    my.BIGINT(unsigned=True),
+    my.BIT(5),
+    my.CHAR(4),
+    my.DATETIME(fsp=6),
+    my.DECIMAL(10, 2, unsigned=True),
+    my.DOUBLE(10, 3),
+    my.DOUBLE(asdecimal=False),
+    my.ENUM("a", "b"),
+    my.FLOAT(7, 2),
+    my.FLOAT(unsigned=True),
+    my.INTEGER(display_width=11),
+    my.INTEGER(display_width=5, zerofill=True),
+    my.INTEGER(unsigned=True),
+    my.NCHAR(4),
+    my.NVARCHAR(9),
+    my.SET("a", "b"),
+    my.TEXT(100),
+    my.TEXT(70_000),
+    my.TIME(fsp=3),
+    my.TIMESTAMP(fsp=6),
+    my.TINYINT(1),
+    my.TINYINT(unsigned=True),
+    my.VARCHAR(20, charset="latin1"),
+    my.VARCHAR(20, collation="utf8mb4_bin"),
+    sa.BigInteger().with_variant(my.BIGINT(unsigned=True), "mysql", "mariadb"),
+    sa.BINARY(16),
+    sa.Enum("it's", "%", "ü"),
+    sa.LargeBinary(70_000),
+    sa.NVARCHAR(20),
+    sa.Text(60),
+    sa.VARBINARY(10),
+]
+
+
+def kinds_of(dialect: str) -> list[Any]:
+    """Every type that a database has."""
+    if dialect in {"mysql", "mariadb"}:
+        return [kind for kind in EVERYWHERE if repr(kind) not in NOT_ON_MYSQL] + MYSQL
+    return EVERYWHERE + {"sqlite": SQLITE, "postgresql": POSTGRESQL}[dialect]
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
+def engine(any_database_url: str) -> Iterator[sa.Engine]:
     """An engine of an empty database."""
-    engine = engine_of(database_url)
+    engine = engine_of(any_database_url)
     yield engine
     engine.dispose()
 
@@ -165,7 +214,7 @@ def compare(engine: sa.Engine, there: sa.Table | str, model: sa.Table) -> list[D
 def test_what_was_made_from_a_model_never_differs_from_it(engine: sa.Engine) -> None:
     metadata = sa.MetaData(naming_convention=NAMING_CONVENTION)
     key = ("id", sa.Integer)
-    kinds = EVERYWHERE + {"sqlite": SQLITE, "postgresql": POSTGRESQL}[engine.dialect.name]
+    kinds = kinds_of(engine.dialect.name)
     tables = [
         sa.Table(f"t{n}", metadata, sa.Column(*key, primary_key=True), sa.Column("c", kind, nullable=n % 2 == 0))
         for n, kind in enumerate(kinds)
@@ -190,21 +239,25 @@ def test_many_tables_take_few_questions(postgres_url: str) -> None:
 
 
 REAL_CHANGES: list[Any] = [
-    (sa.Integer(), sa.BigInteger(), ["postgresql", "sqlite"]),
-    (sa.String(20), sa.String(80), ["postgresql", "sqlite"]),
-    (sa.Integer(), sa.Text(), ["postgresql", "sqlite"]),
-    (sa.Text(), sa.JSON(), ["postgresql"]),
+    (sa.Integer(), sa.BigInteger(), ["postgresql", "sqlite", "mysql"]),
+    (sa.String(20), sa.String(80), ["postgresql", "sqlite", "mysql"]),
+    (sa.Integer(), sa.Text(), ["postgresql", "sqlite", "mysql"]),
+    (sa.Text(), sa.JSON(), ["postgresql", "mysql"]),
     (sa.JSON(), pg.JSONB(), ["postgresql"]),
     (sa.DateTime(), sa.DateTime(timezone=True), ["postgresql"]),
-    (sa.Numeric(10, 2), sa.Numeric(12, 2), ["postgresql", "sqlite"]),
+    (sa.Numeric(10, 2), sa.Numeric(12, 2), ["postgresql", "sqlite", "mysql"]),
     (sa.Float(24), sa.Float(53), ["postgresql"]),
-    (sa.Boolean(), sa.Integer(), ["postgresql", "sqlite"]),
-    (sa.Uuid(), sa.String(36), ["postgresql", "sqlite"]),
-    (sa.Date(), sa.DateTime(), ["postgresql", "sqlite"]),
+    (sa.Float(53), sa.Float(24), ["mysql"]),
+    (sa.Boolean(), sa.Integer(), ["postgresql", "sqlite", "mysql"]),
+    (sa.Uuid(), sa.String(36), ["postgresql", "sqlite", "mysql"]),
+    (sa.Date(), sa.DateTime(), ["postgresql", "sqlite", "mysql"]),
     (sa.Enum("a", name="one"), sa.Enum("a", name="two"), ["postgresql"]),
     (sa.ARRAY(sa.Integer()), sa.ARRAY(sa.BigInteger()), ["postgresql"]),
     (pg.JSONPATH(), pg.TEXT(), ["postgresql"]),
-    (sa.LargeBinary(), sa.Text(), ["postgresql", "sqlite"]),
+    (my.TEXT(), my.LONGTEXT(), ["mysql"]),
+    (sa.LargeBinary(10), sa.LargeBinary(1000), ["mysql"]),
+    (sa.NVARCHAR(20), sa.NVARCHAR(30), ["mysql"]),
+    (sa.LargeBinary(), sa.Text(), ["postgresql", "sqlite", "mysql"]),
 ]
 
 
@@ -233,6 +286,21 @@ def test_an_enum_that_lacks_a_value_is_reported(postgres_url: str) -> None:
     assert str(difference) == "things.c: the type letters lacks the value 'b'"
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [(("a", "x"), ["things.c: the type lacks the value 'b', 'c'"]), (("c", "b", "a", "newer"), [])],
+    ids=["lacks some", "has more"],
+)
+def test_an_enum_of_mariadb_may_have_more_values_but_not_fewer(
+    mariadb_url: str, there: tuple[str, ...], said: list[str]
+) -> None:
+    engine = engine_of(mariadb_url)
+    differences = compare(engine, thing(sa.Column("c", sa.Enum(*there))), thing(sa.Column("c", sa.Enum("a", "b", "c"))))
+    engine.dispose()
+    assert [str(difference) for difference in differences] == said
+    assert all(difference.mend == "migrate the column, or correct the model" for difference in differences)
+
+
 def test_a_type_that_nobody_knows_is_reported_without_a_warning(postgres_url: str) -> None:
     engine = engine_of(postgres_url)
     [difference] = compare(engine, "CREATE TABLE things (c pg_lsn)", thing(sa.Column("c", sa.Text)))
@@ -246,7 +314,8 @@ def test_a_missing_column_is_reported_with_the_statement_to_add_it(engine: sa.En
     )
 
     assert str(difference) == "things.b C: the model has this column (DATE), the table lacks it"
-    assert difference.mend == 'add it: ALTER TABLE things ADD COLUMN "b C" DATE'
+    quoted = engine.dialect.identifier_preparer.quote("b C")
+    assert difference.mend == f"add it: ALTER TABLE things ADD COLUMN {quoted} DATE"
 
 
 def test_a_missing_column_that_needs_a_value_says_so(engine: sa.Engine) -> None:
@@ -274,6 +343,8 @@ def test_a_missing_column_of_a_type_that_the_database_lacks_is_reported_all_the_
     ],
 )
 def test_a_column_that_the_model_does_not_know_harms_only_inserts(engine: sa.Engine, ddl: str, harmful: bool) -> None:
+    if engine.dialect.name == "mysql":  # MariaDB's computed columns may always be NULL
+        ddl = ddl.replace("NOT NULL GENERATED", "GENERATED")
     [difference] = compare(engine, f"CREATE TABLE things (a INTEGER, {ddl})", thing(sa.Column("a", sa.Integer)))
 
     assert difference.what.startswith("the table has this column, the model does not know it")
@@ -312,7 +383,7 @@ def test_a_primary_key_that_differs_is_reported(engine: sa.Engine) -> None:
 
 @pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
 def test_a_view_in_place_of_the_table_is_reported(engine: sa.Engine, kind: str) -> None:
-    if kind != "VIEW" and engine.dialect.name == "sqlite":
+    if kind != "VIEW" and engine.dialect.name != "postgresql":
         return
     [difference] = compare(engine, f"CREATE {kind} things AS SELECT 1 AS a", thing(sa.Column("a", sa.Integer)))
 
@@ -326,8 +397,8 @@ def test_the_table_of_the_original_suite_is_recognised(engine: sa.Engine) -> Non
     users = User.metadata.tables["users"]
     differences = compare(
         engine,
-        """CREATE TABLE users (id INTEGER NOT NULL PRIMARY KEY, username VARCHAR, hashed_password VARCHAR,
-           first_name VARCHAR, last_name VARCHAR)""",
+        """CREATE TABLE users (id INTEGER NOT NULL PRIMARY KEY, username VARCHAR(50), hashed_password VARCHAR(99),
+           first_name VARCHAR(50), last_name VARCHAR(50))""",
         users,
     )
     missing = [difference for difference in differences if "lacks it" in difference.what]
@@ -335,7 +406,8 @@ def test_the_table_of_the_original_suite_is_recognised(engine: sa.Engine) -> Non
     assert all("it is the table of the original suite" in difference.what for difference in missing)
 
 
-def test_names_are_compared_as_the_database_does(engine: sa.Engine) -> None:
+def test_names_are_compared_as_the_database_does(database_url: str) -> None:
+    engine = engine_of(database_url)
     with engine.begin() as connection:
         connection.exec_driver_sql('CREATE TABLE "Things" ("A" INTEGER)')
     model = thing(sa.Column("a", sa.Integer))
@@ -343,6 +415,7 @@ def test_names_are_compared_as_the_database_does(engine: sa.Engine) -> None:
         is_there = read_catalog(connection).find(model) is not None
         assert is_there == (engine.dialect.name == "sqlite")
         assert live_of(connection, [model]).differences([model]) == []
+    engine.dispose()
 
 
 def test_schemas_are_told_apart(postgres_url: str) -> None:

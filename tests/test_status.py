@@ -19,9 +19,9 @@ NOTES = """
 
 
 @pytest.fixture
-def env(database_url: str) -> Env:
+def env(any_database_url: str) -> Env:
     """The variables that configure the database."""
-    return {"OPAL_DATABASE__URL": database_url}
+    return {"OPAL_DATABASE__URL": any_database_url}
 
 
 @pytest.fixture
@@ -53,30 +53,30 @@ def test_a_file_that_is_not_there_is_pending_and_stays_away(quick_site: Site, tm
     assert not (tmp_path / "x.db").exists()
 
 
-def test_tables_without_a_ledger_are_pending(quick_site: Site, env: Env, database_url: str) -> None:
+def test_tables_without_a_ledger_are_pending(quick_site: Site, env: Env, any_database_url: str) -> None:
     quick_site.run("init", env=env)
-    engine = engine_of(database_url)
+    engine = engine_of(any_database_url)
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE opal_sub_apps")
     engine.dispose()
     assert states(quick_site, env, 1) == {"core": ("pending", "not recorded in the ledger (opal-db init)")}
 
 
-def test_a_table_of_another_shape_differs(quick_site: Site, env: Env, database_url: str) -> None:
+def test_a_table_of_another_shape_differs(quick_site: Site, env: Env, any_database_url: str) -> None:
     quick_site.sub_app("notes", NOTES)
-    engine = engine_of(database_url)
+    engine = engine_of(any_database_url)
     with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE notes (id TEXT PRIMARY KEY NOT NULL)")
+        connection.exec_driver_sql("CREATE TABLE notes (id CHAR(9) PRIMARY KEY NOT NULL)")
     engine.dispose()
     quick_site.run("init", env=env)
     found = states(quick_site, env, 1)
     assert found["core"] == ("ready", "")
-    assert found["notes"] == ("differs", "notes.id: the type is TEXT, the model says INTEGER")
+    assert found["notes"] == ("differs", "notes.id: the type is CHAR(9), the model says INTEGER")
 
 
-def test_a_harmless_difference_is_no_finding(quick_site: Site, env: Env, database_url: str) -> None:
+def test_a_harmless_difference_is_no_finding(quick_site: Site, env: Env, any_database_url: str) -> None:
     quick_site.run("init", env=env)
-    engine = engine_of(database_url)
+    engine = engine_of(any_database_url)
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE users ADD COLUMN shoe_size INTEGER")
     engine.dispose()

@@ -89,6 +89,9 @@ MEANINGS = (
 )  # fmt: skip
 """The first one that fits counts."""
 
+PLACE = re.compile(r"^LINE \d+: .*\n *\^", re.MULTILINE)
+"""How PostgreSQL shows where it stopped: in a text that holds more statements than the one it is about."""
+
 UNKNOWN = Meaning("", "", "the database refused", "read its words above; run with --traceback for the whole story", outage=False)  # fmt: skip
 
 
@@ -128,7 +131,7 @@ def explain(error: BaseException, url: sa.URL, *, doing: str = "") -> DatabaseEr
     original = getattr(error, "orig", None) or error
     meaning = _find_meaning(original)
     where = "; ".join(part for part in (describe_url(url), doing, _statement(error)) if part)
-    said = _without_secret(" ".join(str(original).split()), url)
+    said = _without_secret(" ".join(PLACE.sub("", str(original)).split()), url)
     return meaning.kind(Problem(f"{meaning.what}: {said}", where, meaning.mend))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 FOLDS_CASE = {"sqlite", "mysql", "mariadb"}
-"""Databases that take ``Users`` and ``users`` for the same table."""
+"""Databases that take ``Name`` and ``name`` for the same column; whether for the same table, MySQL decides by its set-up."""
 
 Row = tuple[str, str, str, bool]
 """A schema, a name in it, what is called so, and whether it is meant by the name alone."""
@@ -27,6 +27,8 @@ MYSQL = """
     WHERE table_schema NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')
     UNION ALL
     SELECT schema_name, '', 'schema', 0 FROM information_schema.schemata
+    UNION ALL
+    SELECT '', '', 'folds', @@lower_case_table_names > 0
 """
 SQLITE = "SELECT '', name, type, 1 FROM sqlite_master WHERE type IN ('table', 'view')"
 QUERIES = {"postgresql": POSTGRESQL, "mysql": MYSQL, "mariadb": MYSQL, "sqlite": SQLITE}
@@ -64,12 +66,14 @@ class Catalog:
         relations: What is called so, by schema (None where the name alone is enough) and name, folded.
         types: Enum types, domains and sequences, with their schema before them where it takes one.
         schemas: The schemas.
+        folds_tables: Whether ``Users`` and ``users`` are one table.
     """
 
     dialect: str
     relations: Mapping[tuple[str | None, str], Relation]
     types: frozenset[str]
     schemas: frozenset[str]
+    folds_tables: bool
 
     def find(self, table: sa.Table) -> Relation | None:
         """What has the name of a table: the table itself, or something that is in its way."""
@@ -78,11 +82,15 @@ class Catalog:
 
     def key(self, table: sa.Table) -> tuple[str | None, str]:
         """The schema and name under which a table is found; SQLite has no schemas."""
-        return None if self.dialect == "sqlite" else table.schema, self.fold(table.name)
+        return None if self.dialect == "sqlite" else table.schema, self.fold_table(table.name)
 
     def fold(self, name: str) -> str:
-        """A name as the database compares it."""
+        """The name of a column or index as the database compares it."""
         return name.casefold() if self.dialect in FOLDS_CASE else name
+
+    def fold_table(self, name: str) -> str:
+        """The name of a table as the database compares it."""
+        return name.casefold() if self.folds_tables else name
 
     @property
     def known(self) -> frozenset[str]:
@@ -106,11 +114,11 @@ def read_catalog(connection: sa.Connection) -> Catalog:
 
 def make_catalog(dialect: str, rows: Collection[Row] = ()) -> Catalog:
     """A catalog of the rows that its query gives; without rows that of an empty database."""
-    empty = Catalog(dialect, {}, frozenset(), frozenset())
+    folds = dialect == "sqlite" or any(kind == "folds" and alone for _, _, kind, alone in rows)
     relations = {
-        (schema, empty.fold(name)): Relation(name, KINDS.get(kind, kind))
+        (schema, name.casefold() if folds else name): Relation(name, KINDS.get(kind, kind))
         for full_schema, name, kind, alone in rows
-        if kind not in {"type", "schema"}
+        if kind not in {"type", "schema", "folds"}
         for schema in _names_of(full_schema, alone=alone)
     }
     types = {
@@ -120,7 +128,7 @@ def make_catalog(dialect: str, rows: Collection[Row] = ()) -> Catalog:
         for schema in _names_of(full_schema, alone=alone)
     }
     schemas = {schema for schema, _, kind, _ in rows if kind == "schema"}
-    return Catalog(dialect, relations, frozenset(types), frozenset(schemas))
+    return Catalog(dialect, relations, frozenset(types), frozenset(schemas), folds)
 
 
 def _names_of(schema: str, *, alone: bool) -> Iterator[str | None]:

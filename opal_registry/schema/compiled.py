@@ -73,15 +73,16 @@ def _without_placeholders(dialect: sa.Dialect) -> sa.Dialect:
     plain.identifier_preparer._double_percents = False
     plain.type_compiler_instance = type(plain.type_compiler_instance)(plain)
     if dialect.name in {"mysql", "mariadb"}:
-        plain.ddl_compiler = _with_home(dialect.ddl_compiler)
+        plain.ddl_compiler = _make_mysql_compiler(dialect.ddl_compiler)
     return plain  # type: ignore[no-any-return]
 
 
-def _with_home(compiler: Any) -> Any:
-    """A compiler of DDL that says where a foreign key leads to out of a schema.
+def _make_mysql_compiler(compiler: Any) -> Any:
+    """A compiler of DDL that leads foreign keys out of a schema, and puts the checks of columns behind them.
 
     MySQL looks for a table that is referred to without a schema in that of the table that refers to it (its manual,
-    "FOREIGN KEY Constraints"), not in the database that the connection is for.
+    "FOREIGN KEY Constraints"), not in the database that the connection is for. MariaDB has no words for a check of a
+    column that has a name, only for one of the table.
     """
 
     class Compiler(compiler):  # type: ignore[misc]
@@ -90,5 +91,16 @@ def _with_home(compiler: Any) -> Any:
             if table.schema or not constraint.table.schema or not home:
                 return str(super().define_constraint_remote_table(constraint, table, preparer))
             return f"{preparer.quote_schema(home)}.{preparer.quote(table.name)}"
+
+        def visit_column_check_constraint(self, *_: Any, **__: Any) -> str:
+            return ""
+
+        def create_table_constraints(self, table: sa.Table, *arguments: Any, **options: Any) -> str:
+            checks = [check for column in table.columns for check in column.constraints]
+            texts = [
+                super().create_table_constraints(table, *arguments, **options),
+                *map(self.visit_check_constraint, checks),
+            ]
+            return ", \n\t".join(filter(None, texts))
 
     return Compiler

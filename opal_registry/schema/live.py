@@ -94,7 +94,7 @@ class Live:
         for schema, wanted in names.items():
             ask = getattr(self._inspector, method)
             answers = ask(schema=schema, filter_names=wanted, kind=ObjectKind.ANY)
-            found |= {(schema, self._fold(name)): answer for (_, name), answer in answers.items()}
+            found |= {(schema, self._catalog.fold_table(name)): answer for (_, name), answer in answers.items()}
         return found
 
     def _compare(self, table: sa.Table, kind: str) -> Iterator[Difference]:
@@ -133,10 +133,10 @@ class Live:
             what = f"the type is {is_}, the model says {should}"
             yield Difference(table.fullname, column.name, what, MIGRATE)
         elif lacking := _lacking_labels(column.type, there["type"]):
-            what = f"the type {there['type'].name} lacks the value {lacking}"  # type: ignore[attr-defined]
-            yield Difference(
-                table.fullname, column.name, what, "add it: ALTER TYPE ... ADD VALUE, or migrate the column"
-            )
+            name = getattr(there["type"], "name", None)  # MySQL's enums have none
+            what = f"the type {name} lacks the value {lacking}" if name else f"the type lacks the value {lacking}"
+            mend = "add it: ALTER TYPE ... ADD VALUE, or migrate the column" if name else MIGRATE
+            yield Difference(table.fullname, column.name, what, mend)
         if there["nullable"] != column.nullable and not column.primary_key:
             states = {True: "may be NULL", False: "may not be NULL"}
             what = f"the column {states[there['nullable']]}, the model says it {states[bool(column.nullable)]}"

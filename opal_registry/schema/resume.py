@@ -15,8 +15,11 @@ from opal_registry.store.journal import OpenStep
 THERE_ALREADY = {1007, 1050, 1061, 1304, 1359, 1826}
 """How MySQL says that a database, table, index, routine, trigger or foreign key is there already."""
 
-INDEXES = "SELECT table_schema, table_name, index_name FROM information_schema.statistics"
-CONSTRAINTS = "SELECT table_schema, table_name, constraint_name FROM information_schema.table_constraints"
+PARTS = sa.text("""
+    SELECT table_name, index_name FROM information_schema.statistics WHERE table_schema = :schema
+    UNION SELECT table_name, constraint_name FROM information_schema.table_constraints WHERE table_schema = :schema
+""")
+"""The indexes and constraints of one schema: to answer for all, a server opens every table and view that it has."""
 
 
 class Resumable:
@@ -33,7 +36,7 @@ class Resumable:
         self._number = max((step.number for step in begun), default=0)
         self._done = {step.statement for step in begun[:-1]}
         self._last = begun[-1].statement if begun else None
-        self._parts: frozenset[tuple[str, str, str]] | None = None
+        self._parts: dict[str, frozenset[tuple[str, str]]] = {}
 
     def send(self, connection: sa.Connection, statements: Sequence[Statement]) -> None:
         """Send statements one by one, without those that took effect already."""
@@ -64,21 +67,17 @@ class Resumable:
         if isinstance(element, CreateTable):
             return self._catalog.find(element.element) is not None
         if isinstance(element, (AddConstraint, CreateIndex)):
-            return self._key(element.element) in self._read_parts(connection)
+            return self._is_there(connection, element.element)
         return statement.text in self._done
 
-    def _key(self, part: Any) -> tuple[str, str, str]:
-        schema, name = self._catalog.key(part.table)
-        return schema or "", name, str(part.name).casefold()
-
-    def _read_parts(self, connection: sa.Connection) -> frozenset[tuple[str, str, str]]:
-        """The indexes and constraints that are there; the default schema is called by no name."""
-        if self._parts is None:
-            default = connection.dialect.default_schema_name
-            rows = connection.exec_driver_sql(f"{INDEXES} UNION {CONSTRAINTS}")
-            found = {(schema, table.casefold(), part.casefold()) for schema, table, part in rows}
-            self._parts = frozenset(found | {("", table, part) for schema, table, part in found if schema == default})
-        return self._parts
+    def _is_there(self, connection: sa.Connection, part: Any) -> bool:
+        """Whether a table has an index or constraint already."""
+        own_schema, table = self._catalog.key(part.table)
+        schema = own_schema or connection.dialect.default_schema_name or ""
+        if schema not in self._parts:
+            rows = connection.execute(PARTS, {"schema": schema})
+            self._parts[schema] = frozenset((self._catalog.fold_table(name), part.casefold()) for name, part in rows)
+        return (table, str(part.name).casefold()) in self._parts[schema]
 
 
 def _table_of(element: Any) -> sa.Table | None:

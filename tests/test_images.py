@@ -1,0 +1,230 @@
+"""Many images, one database: each sees the others in the ledger, and leaves them alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.databases import engine_of
+from tests.distributions import Finished, Site
+from tests.writing import model, models, refers
+from tests.zygote import QuickSite, Zygote
+
+Env = dict[str, str | None]
+Rows = dict[str, dict[str, Any]]
+
+STANDUP = [model(f"Part{number}", f"standup_part{number}") for number in range(4)]
+STANDUP_1_4 = models(*STANDUP, model("Team", "standup_teams", refers("lead", "'users.id'")))
+STANDUP_1_5 = models(STANDUP_1_4, model("Mood", "standup_moods"))
+SHOP = models(model("Order", "orders", refers("buyer", "'users.id'")))
+CALM = models(model("Event", "calm_events"))
+
+
+def init(site: Site, env: Env, *arguments: str, code: int = 0) -> dict[str, Any]:
+    done = site.run("init", "--json", *arguments, env=env)
+    assert done.code == code, done
+    document: dict[str, Any] = done.json
+    return document
+
+
+def created(document: dict[str, Any]) -> dict[str, list[str]]:
+    return {app["name"]: app["created"] for app in document["sub_apps"]}
+
+
+def states(done: Finished) -> dict[str, tuple[str, str]]:
+    return {app["name"]: (app["state"], app["detail"]) for app in done.json["sub_apps"]}
+
+
+def read(url: str, statement: str) -> list[Any]:
+    engine = engine_of(url)
+    with engine.connect() as connection:
+        found = [dict(row) for row in connection.execute(sa.text(statement)).mappings()]
+    engine.dispose()
+    return found
+
+
+def ledger(url: str) -> Rows:
+    """The rows of the ledger, without the images that each is complete for."""
+    return {row["name"]: row | {"sources": None} for row in read(url, "SELECT * FROM opal_sub_apps")}
+
+
+def tables(url: str) -> set[str]:
+    engine = engine_of(url)
+    found = set(sa.inspect(engine).get_table_names())
+    engine.dispose()
+    return found
+
+
+@pytest.fixture
+def env(any_database_url: str) -> Env:
+    """The variables that configure the database, the same in every image."""
+    return {"OPAL_DATABASE__URL": any_database_url}
+
+
+@pytest.fixture
+def file_url(tmp_path: Path) -> str:
+    """A SQLite file, for what is the same on every database."""
+    return f"sqlite:///{tmp_path / 'opal.db'}"
+
+
+@pytest.fixture
+def image(tmp_path: Path, core_python: Path, zygote: Zygote) -> Callable[[str], Site]:
+    """Makes an image: a place of its own to install distributions into."""
+
+    def make(name: str) -> Site:
+        folder, cwd = tmp_path / name / "site-packages", tmp_path / name / "work"
+        folder.mkdir(parents=True)
+        cwd.mkdir()
+        return QuickSite(folder, cwd, core_python, zygote=zygote)
+
+    return make
+
+
+Images = tuple[Site, Site]
+
+
+@pytest.fixture
+def images(image: Callable[[str], Site]) -> Images:
+    """Two images, one with StandupBot 1.4 and one with a shop."""
+    standup, shop = image("standup"), image("shop")
+    standup.sub_app("standupbot", STANDUP_1_4, version="1.4", requires=("core",))
+    shop.sub_app("shop", SHOP, version="2.0", distribution="opal-shop", requires=("core",))
+    return standup, shop
+
+
+class TestDifferentSubApps:
+    def test_each_says_what_the_other_brought_and_drops_nothing(
+        self, images: Images, env: Env, any_database_url: str
+    ) -> None:
+        standup, shop = images
+        first = init(standup, env)
+        before = ledger(any_database_url)
+        second = init(shop, env)
+
+        assert created(first)["core"] == ["users"]
+        assert created(second) == {"core": [], "shop": ["orders"]}
+        assert {name: row for name, row in ledger(any_database_url).items() if name != "shop"} == before
+        assert len(tables(any_database_url)) == 3 + 1 + 5 + 1
+        assert states(shop.run("status", "--json", env=env)) == {
+            "core": ("ready", ""),
+            "shop": ("ready", ""),
+            "standupbot": ("not installed here", "standupbot 1.4, 5 tables"),
+        }
+        assert states(standup.run("status", "--json", env=env))["shop"] == (
+            "not installed here",
+            "opal-shop 2.0, 1 table",
+        )
+        assert "not installed here: standupbot: standupbot 1.4, 5 tables" in shop.run("apps", "list", env=env).out
+        [absent] = shop.run("apps", "list", "--json", env=env).json["not_installed_here"]
+        assert (absent["name"], absent["state"], absent["tables"]) == ("standupbot", "not installed here", 5)
+
+    def test_in_turn_they_find_nothing_to_do_and_leave_each_others_rows_alone(
+        self, images: Images, env: Env, any_database_url: str
+    ) -> None:
+        for site in images:
+            init(site, env)
+        before = ledger(any_database_url)
+        for site in (*images, *images):
+            document = init(site, env)
+            assert document["recorded"] is True
+            assert "nothing to do: " in site.run("init", env=env).out
+        for site in images:
+            assert init(site, env, "--verify")["recorded"] is False
+        assert ledger(any_database_url) == before
+        assert len(read(any_database_url, "SELECT id FROM opal_events")) == 2
+
+    def test_a_third_one_changes_nothing_for_them(
+        self, images: Images, image: Callable[[str], Site], env: Env, any_database_url: str
+    ) -> None:
+        for site in images:
+            init(site, env)
+        before = ledger(any_database_url)
+        third = image("calmind")
+        third.sub_app("calmind", CALM)
+        assert created(init(third, env)) == {"calmind": ["calm_events"], "core": []}
+        assert [init(site, env)["recorded"] for site in (*images, third)] == [True, True, True]
+        assert {name: row for name, row in ledger(any_database_url).items() if name != "calmind"} == before
+        absent = {name: found for name, found in states(third.run("status", "--json", env=env)).items() if found[1]}
+        assert absent == {
+            "shop": ("not installed here", "opal-shop 2.0, 1 table"),
+            "standupbot": ("not installed here", "standupbot 1.4, 5 tables"),
+        }
+
+    def test_a_table_that_another_image_brought_is_not_taken(self, images: Images, file_url: str) -> None:
+        standup, shop = images
+        env: Env = {"OPAL_DATABASE__URL": file_url}
+        init(standup, env)
+        shop.sub_app("rival", models(model("Team", "standup_teams")))
+        before = ledger(file_url)
+        done = shop.run("init", env=env)
+        assert done.code == 3
+        assert done.err == (
+            "error: the table 'standup_teams' has two owners: sub-app 'standupbot' (standupbot 1.4), which the ledger knows "
+            "from another image, and sub-app 'rival' (rival 1.0)\n"
+            f"  where: sqlite {file_url.removeprefix('sqlite:///')}\n"
+            "  mend:  rename one of them, or use a database that the other never used\n"
+        )
+        assert ledger(file_url) == before
+
+
+class TestDifferentVersions:
+    @pytest.fixture
+    def versions(self, image: Callable[[str], Site]) -> Images:
+        """Two images with StandupBot 1.4, and 1.5, which has one table more."""
+        old, new = image("old"), image("new")
+        old.sub_app("standupbot", STANDUP_1_4, version="1.4")
+        new.sub_app("standupbot", STANDUP_1_5, version="1.5")
+        return old, new
+
+    def test_the_newer_one_adds_its_table_and_both_are_warm(
+        self, versions: Images, env: Env, any_database_url: str
+    ) -> None:
+        old, new = versions
+        init(old, env)
+        assert created(init(new, env)) == {"core": [], "standupbot": ["standup_moods"]}
+        before = ledger(any_database_url)
+        assert before["standupbot"]["version"] == "1.5"
+        document = init(old, env)
+        assert (document["recorded"], created(document)) == (False, {"core": [], "standupbot": []})
+        for site in (new, old, new, old):
+            assert init(site, env)["recorded"] is True
+        assert ledger(any_database_url) == before
+        assert states(old.run("status", "--json", env=env))["standupbot"] == (
+            "ahead",
+            "the database was written by 1.5",
+        )
+        assert states(new.run("status", "--json", env=env))["standupbot"] == ("ready", "")
+
+    def test_the_older_one_never_overwrites_the_newer_one(
+        self, versions: Images, env: Env, any_database_url: str
+    ) -> None:
+        old, new = versions
+        init(new, env)
+        before = ledger(any_database_url)
+        assert created(init(old, env)) == {"core": [], "standupbot": []}
+        assert [init(site, env)["recorded"] for site in (old, new, old)] == [True, True, True]
+        assert ledger(any_database_url) == before
+
+    def test_a_column_that_only_the_newer_one_knows(self, image: Callable[[str], Site], env: Env) -> None:
+        old, new = image("old"), image("new")
+        old.sub_app("shop", models(model("Order", "orders")), version="1.4")
+        new.sub_app("shop", models(model("Order", "orders", "note: orm.Mapped[int | None]")), version="1.5")
+        init(new, env)
+        [difference] = init(old, env)["sub_apps"][1]["differences"]
+        assert (difference["column"], difference["harmful"]) == ("note", False)
+        assert [init(site, env)["recorded"] for site in (old, new)] == [True, True]
+
+    def test_a_column_that_is_not_there_yet_is_a_finding_every_time(
+        self, image: Callable[[str], Site], env: Env
+    ) -> None:
+        old, new = image("old"), image("new")
+        old.sub_app("shop", models(model("Order", "orders")), version="1.4")
+        new.sub_app("shop", models(model("Order", "orders", "note: orm.Mapped[int | None]")), version="1.5")
+        init(old, env)
+        for _ in range(2):
+            document = init(new, env, code=1)
+            [difference] = document["sub_apps"][1]["differences"]
+            assert (document["recorded"], difference["column"], difference["harmful"]) == (False, "note", True)
+        assert states(new.run("status", "--json", env=env))["shop"][0] == "differs"
