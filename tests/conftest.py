@@ -1,6 +1,7 @@
 """Fixtures that the tests share: real databases, and a place to install sub-apps into."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,7 +151,9 @@ LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what the markers mean."""
+    """Say what the markers mean; let what tests start be interrupted, also where they run in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[LEFT_OUT] = {}
     for marker, (title, _) in OPTIONAL.items():
         config.addinivalue_line("markers", f"{marker}: needs {title}; left out, and told, where there is none")
