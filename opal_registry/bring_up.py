@@ -18,7 +18,7 @@ from opal_registry import hooks
 from opal_registry.discovery import Discovery
 from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import OpalError
+from opal_registry.errors import LockTimeoutError, OpalError, OwnershipError
 from opal_registry.guard import Step
 from opal_registry.mixins import utc_now
 from opal_registry.schema.batch import Batch, Send, send_singly, send_together
@@ -45,7 +45,13 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What was done for one sub-app: the tables that were created, whether first rows were put in, the seconds it took."""
+    """What was done for one sub-app.
+
+    Args:
+        created: The tables that were created, or completed.
+        seeded: Whether first rows were put in.
+        seconds: How long it took.
+    """
 
     created: tuple[str, ...]
     seeded: bool
@@ -149,6 +155,8 @@ class BringUp:
         """Another process may have been faster."""
         found = survey(connection, self.work.apps, before=self.work.found)
         self.work = replace(self.work, found=found)
+        if taken := list(self.work.find_taken(describe_url(self.engine.url))):
+            raise OwnershipError(*taken)
         self._known = set(found.catalog.known)
 
     def _begin_run(self, batch: Batch, chunks: Sequence[Sequence[LoadedSubApp]], started_at: dt.datetime) -> None:
@@ -173,7 +181,7 @@ class BringUp:
         for app in apps:
             if to_create := self.work.to_create[app.name]:
                 batch.add(journal.make_end(app.name))
-                batch.add(journal.make_step(OpenStep(app.name, 0, "", f"create {len(to_create)} tables")))
+                batch.add(journal.make_step(OpenStep(app.name, 0, "", _count(to_create))))
 
     def _bring_up_all(self, batch: Batch, apps: Sequence[LoadedSubApp], *, is_chunk: bool) -> None:
         if is_chunk:
@@ -201,13 +209,15 @@ class BringUp:
         self._call_hooks(batch, app, to_create)
         batch.doing = f"recording sub-app {app.name!r}"
         old = self.work.found.entries.get(app.name)
-        entry = ledger.remembering(self.work.entries[app.name], old, self.work.image)
+        image = self.work.image if self.work.is_fine else None
+        entry = ledger.remembering(self.work.entries[app.name], old, image)
         if ledger.needs_writing(entry, old):
             batch.add(ledger.make_write(entry, old))
         elif (note := self._note(app)) is not None:
             batch.add(note)
-        names = tuple(table.fullname for table in to_create)
-        return Deed(names, self.work.needs_seed(app), time.perf_counter() - started)
+        return Deed(
+            tuple(table.fullname for table in to_create), self.work.needs_seed(app), time.perf_counter() - started
+        )
 
     def _call_hooks(self, batch: Batch, app: LoadedSubApp, created: Sequence[sa.Table]) -> None:
         """What they find out about the database is up to date, and what they raise is theirs."""
@@ -221,7 +231,8 @@ class BringUp:
     def _note(self, app: LoadedSubApp) -> sa.Update | None:
         """What records that a sub-app whose row is left alone is complete for this image."""
         old, image = self.work.found.entries.get(app.name), self.work.image
-        return ledger.make_note(old.known_to(image)) if old and image and not old.knows(image) else None
+        is_news = old and image and self.work.is_fine and not old.knows(image)
+        return ledger.make_note(old.known_to(image)) if is_news else None  # type: ignore[union-attr, arg-type]
 
     def _end_run(self, batch: Batch, started_at: dt.datetime, *, is_last: bool) -> None:
         if not is_last:
@@ -232,36 +243,47 @@ class BringUp:
         batch.add(events.make_insert(event) if self._is_transactional else events.make_update(event))
 
 
-def record_failure(engine: sa.Engine, error: OpalError, started_at: dt.datetime) -> None:
-    """Write down that a run failed, if there is where to; whatever hinders that has been said by the error itself.
+def record_end(engine: sa.Engine, started_at: dt.datetime, error: OpalError | None) -> None:
+    """Write down that a run failed, or was interrupted (no error), if there is where to.
 
-    One that never had the lock has done nothing, and would have to wait for it again.
+    Whatever hinders that has been said by the error itself. One that never had the lock has done nothing, and would have
+    to wait for it again; on SQLite so would any other.
     """
-    if isinstance(error, AnotherRunError):
+    is_transactional = engine.dialect.name in TRANSACTIONAL
+    if isinstance(error, AnotherRunError) or (engine.dialect.name == "sqlite" and isinstance(error, LockTimeoutError)):
         return
-    event = events.make_event(
-        "init", started_at, outcome=events.FAILED, error=[problem.what for problem in error.problems]
-    )
+    if error is None and is_transactional:
+        return
+    outcome, said = (events.FAILED, error.problems) if error else (events.INTERRUPTED, ())
+    event = events.make_event("init", started_at, outcome=outcome, error=[problem.what for problem in said])
     with contextlib.suppress(Exception), engine.begin() as connection:
-        begun = engine.dialect.name not in TRANSACTIONAL and connection.execute(events.make_update(event)).rowcount
+        begun = not is_transactional and connection.execute(events.make_update(event)).rowcount
         if not begun:
             connection.execute(events.make_insert(event))
 
 
 def remember(engine: sa.Engine, work: Work) -> None:
-    """Note the image that everything is complete for, unless somebody is at work: then that is done another time."""
-    names = {app.name for app in work.apps}
-    image = work.image
-    if image is None or all(entry.knows(image) for name, entry in work.found.entries.items() if name in names):
+    """Note the image that everything is complete for, or that it is not any more.
+
+    If somebody is at work, that is done another time.
+    """
+    image, own = work.image, {app.name for app in work.apps}
+    entries = [entry for name, entry in work.found.entries.items() if name in own]
+    if image is None or all(_is_noted(entry, image, is_fine=work.is_fine) for entry in entries):
         return
     with (
         contextlib.suppress(OpalError, sa.exc.SQLAlchemyError),
         begin_alone(engine) as connection,
         try_lock(connection) as is_ours,
     ):
-        entries = ledger.read_ledger(connection, work.found.columns) if is_ours else {}
-        for name in names & entries.keys():
-            connection.execute(ledger.make_note(entries[name].known_to(image)))
+        found = ledger.read_ledger(connection, work.found.columns) if is_ours else {}
+        for name in own & found.keys():
+            entry = found[name].known_to(image) if work.is_fine else found[name].unknown_to(image)
+            connection.execute(ledger.make_note(entry))
+
+
+def _is_noted(entry: ledger.Entry, image: ledger.Image, *, is_fine: bool) -> bool:
+    return entry.knows(image) if is_fine else image.fingerprint not in entry.sources
 
 
 def begin_alone(engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
@@ -269,6 +291,10 @@ def begin_alone(engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
     if engine.dialect.name in TRANSACTIONAL:
         return engine.begin()
     return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _count(tables: Sequence[sa.Table]) -> str:
+    return "create 1 table" if len(tables) == 1 else f"create {len(tables)} tables"
 
 
 def _connection_of(batch: Batch) -> sa.Connection:

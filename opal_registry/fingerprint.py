@@ -3,8 +3,8 @@
 Whoever has the same image and the same configuration has the same fingerprint, on whatever machine: no path, no time and
 no secret enters it. Nothing is imported for it.
 
-    sys.path -> distributions: a wheel by its RECORD, an editable one by the sources that it leads to
-             -> modules that no RECORD vouches for, by their sources
+    sys.path -> distributions: a wheel by its RECORD, an editable one by the files that it leads to
+             -> modules beside them that no RECORD vouches for, by their sources
     settings -> which sub-apps take part, and in which databases
 """
 
@@ -14,21 +14,25 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from importlib.machinery import PathFinder
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from opal_registry.digests import digest_files, digest_modules, digest_texts, read_file
 from opal_registry.settings.model import Settings
 
 ALWAYS = ("opal_registry", "sqlalchemy")
 """Packages that count however they come to be on the path."""
 
-PASSED_OVER = ("__pycache__", "node_modules", "site-packages")
-"""Folders below an editable installation that hold no sources of it; hidden ones and virtual environments are others."""
+STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__))  # noqa: PTH120 -- compared with texts
+"""It comes with Python, whose version counts."""
 
 _INFO = re.compile(r"([^-]+).*\.(dist|egg)-info\Z")
 _FINDER = re.compile(r"import\s+(\w+)")
+_CLAIMED = re.compile(rb'^"?([^/,\r\n]+)', re.MULTILINE)
+_OURS = re.compile(rb"""^name *= *["']opal[-_.]registry["']""", re.MULTILINE)
 _MAPPING = re.compile(r"^MAPPING\b[^=\n]*=\s*(\{.*\})\s*$", re.MULTILINE)
 
 
@@ -57,8 +61,10 @@ def make_image_fingerprint(settings: Settings, path: Sequence[str] | None = None
         whole.update(found.digest())
     for name in sorted({*ALWAYS, *filter(None, modules)}):
         whole.update(_digest_module(name, folders, distributions))
-    for archive in filter(os.path.isfile, folders):
-        whole.update(sha256(_read(archive)).digest())
+    covered = {os.path.realpath(root) for found in distributions for root in found.roots}
+    for folder in folders:
+        if folder not in covered:
+            whole.update(_digest_folder(folder, distributions))
     return whole.hexdigest()
 
 
@@ -67,7 +73,7 @@ def _configured(settings: Settings) -> str:
     return json.dumps([settings.environment, settings.sub_apps.model_dump(mode="json"), binds], sort_keys=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Distribution:
     """One that is installed: its name, the folder on the path, the folder in it that describes it, its RECORD."""
 
@@ -78,35 +84,47 @@ class _Distribution:
 
     def digest(self) -> bytes:
         """Digest what it brings, without what only says where and how it was installed."""
-        lines = self.record.splitlines()
-        links = [line for line in lines if b".pth," in line]
-        passed_over = (f"{self.info}/".encode(), b"../", b"__pycache__/", b"__editable__", *links)
-        files = [line for line in lines if not line.startswith(passed_over)]
         about = "METADATA" if self.info.endswith(".dist-info") else "PKG-INFO"
-        sources = map(_digest_sources, self._source_roots(files, links))
-        texts = [self.info.encode(), self._read(about), self._read("entry_points.txt"), b"\n".join(files)]
-        return _digest([*texts, *sources])
+        texts = [self.info.encode(), self._read(about), self._read("entry_points.txt"), b"\n".join(self._lines[0])]
+        is_ours = self.name == ALWAYS[0]  # whose project holds more than the package, which counts as a module
+        return digest_texts([*texts, *map(digest_files, () if is_ours else self.roots)])
 
     def brings(self, module: str) -> bool:
         """Whether its RECORD vouches for a module or package."""
         names = (f"{module}/".encode(), f"{module}.py,".encode())
         return self.record.startswith(names) or any(b"\n" + name in self.record for name in names)
 
-    def _source_roots(self, files: Sequence[bytes], links: Sequence[bytes]) -> list[str]:
-        """Where its sources are, if they can change without its RECORD; ours, whose project holds more, are a module's."""
-        if self.name == ALWAYS[0]:
-            return []
+    def claims(self) -> set[str]:
+        """The entries of its folder that its digest covers already."""
+        if self.record:
+            return set(map(os.fsdecode, set(_CLAIMED.findall(self.record))))
+        return {entry for name in self._modules() for entry in (name, f"{name}.py")}
+
+    @cached_property
+    def roots(self) -> list[str]:
+        """Where its files are, if they can change without its RECORD."""
         if not self.record:
-            modules = self._read("top_level.txt").decode(errors="replace").split() or [self.name]
-            return [f"{self.folder}/{module}" for module in modules]
+            return [f"{self.folder}/{name}" for name in self._modules()]
+        files, links = self._lines
         project = _editable_project(self._read("direct_url.json"))
         if files and not project:
             return []
         names = [line.partition(b",")[0].decode(errors="replace") for line in links]
         return [root for name in names for root in _linked(self.folder, name)] or [project] * bool(project)
 
+    @cached_property
+    def _lines(self) -> tuple[list[bytes], list[bytes]]:
+        """Those of its RECORD that name what it brings, and those that name what leads to it."""
+        lines = self.record.splitlines()
+        links = [line for line in lines if b".pth," in line]
+        passed_over = (f"{self.info}/".encode(), b"../", b"__pycache__/", b"__editable__", *links)
+        return [line for line in lines if not line.startswith(passed_over)], links
+
+    def _modules(self) -> list[str]:
+        return self._read("top_level.txt").decode(errors="replace").split() or [self.name]
+
     def _read(self, name: str) -> bytes:
-        return _read(f"{self.folder}/{self.info}/{name}")
+        return read_file(f"{self.folder}/{self.info}/{name}")
 
 
 def _iter_distributions(folder: str) -> Iterator[_Distribution]:
@@ -116,7 +134,7 @@ def _iter_distributions(folder: str) -> Iterator[_Distribution]:
         return
     for name in names:
         if match := _INFO.match(name):
-            yield _Distribution(match[1].lower(), folder, name, _read(f"{folder}/{name}/RECORD"))
+            yield _Distribution(match[1].lower(), folder, name, read_file(f"{folder}/{name}/RECORD"))
 
 
 def _editable_project(direct_url: bytes) -> str:
@@ -130,9 +148,9 @@ def _editable_project(direct_url: bytes) -> str:
 
 def _linked(folder: str, link: str) -> Iterator[str]:
     """The folders and files that a ``.pth`` file leads to, itself or by the finder of setuptools that it imports."""
-    for line in _read(f"{folder}/{link}").decode(errors="replace").splitlines():
+    for line in read_file(f"{folder}/{link}").decode(errors="replace").splitlines():
         if finder := _FINDER.match(line):
-            yield from _mapped(_read(f"{folder}/{finder[1]}.py").decode(errors="replace"))
+            yield from _mapped(read_file(f"{folder}/{finder[1]}.py").decode(errors="replace"))
         elif line.strip() and not line.startswith("#"):
             yield str(Path(folder, line.strip()))
 
@@ -153,46 +171,14 @@ def _digest_module(name: str, folders: Sequence[str], distributions: Sequence[_D
     spec = PathFinder.find_spec(name, folders)
     places = list(spec.submodule_search_locations or filter(None, [spec.origin])) if spec else []
     vouched = {found.folder for found in distributions if found.brings(name)}
-    return _digest([name.encode(), *(_digest_sources(at) for at in places if str(Path(at).parent) not in vouched)])
+    return digest_texts([name.encode(), *(digest_files(at) for at in places if str(Path(at).parent) not in vouched)])
 
 
-def _digest_sources(root: str) -> bytes:
-    """Digest a file (its suffix may be missing), or all Python files below a folder, wherever that is."""
-    if not Path(root).is_dir():
-        return _digest([_read(root) or _read(f"{root}.py")])
-    found = sorted(_iter_sources(root, "", (os.path.realpath(root),)))
-    return _digest([text for name in found for text in (os.fsencode(name), _read(root + name))])
-
-
-def _iter_sources(root: str, inside: str, above: tuple[str, ...]) -> Iterator[str]:
-    """Yield the paths of Python files, relative to the root; no link leads back to a folder above."""
-    try:
-        entries = list(os.scandir(root + inside))
-    except OSError:
-        return
-    if inside and any(entry.name == "pyvenv.cfg" for entry in entries):
-        return
-    for entry in entries:
-        if entry.name.endswith(".py"):
-            yield f"{inside}/{entry.name}"
-        elif entry.is_dir() and entry.name not in PASSED_OVER and not entry.name.startswith("."):
-            real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-            if real not in above:
-                yield from _iter_sources(root, f"{inside}/{entry.name}", (*above, real))
-
-
-def _read(path: str) -> bytes:
-    """What a file holds; nothing if it cannot be read."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 -- there are hundreds, and a Path takes longer than the reading
-            return file.read()
-    except (OSError, ValueError):
+def _digest_folder(folder: str, distributions: Sequence[_Distribution]) -> bytes:
+    """Digest what can be imported from a folder or an archive on the path, and belongs to no distribution there."""
+    if folder == STANDARD_LIBRARY or _OURS.search(read_file(f"{folder}/pyproject.toml")):
         return b""
-
-
-def _digest(texts: Sequence[bytes]) -> bytes:
-    """Digest some texts, and how long each is, so that none can lend a part to the next."""
-    whole = sha256(" ".join(str(len(text)) for text in texts).encode())
-    for text in texts:
-        whole.update(text)
-    return whole.digest()
+    if os.path.isfile(folder):  # noqa: PTH113
+        return digest_texts([read_file(folder)])
+    claimed = {name for found in distributions if found.folder == folder for name in found.claims()}
+    return digest_modules(folder, claimed)

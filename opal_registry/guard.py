@@ -1,11 +1,15 @@
 """Other people's code runs inside a guard, so that its failure is its own and says whose it is."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from opal_registry.errors import PluginError, Problem
+from opal_registry.secrets import mask_url
+
+_URL = re.compile(r"[A-Za-z][\w+.-]*://\S+")
 
 Step = Callable[[str], contextlib.AbstractContextManager[object]]
 """Called with what is about to be done; the context lasts as long as the doing. Progress and watchdogs hang on it."""
@@ -21,7 +25,7 @@ def guarded(doing: str, *, where: str, own: str = "") -> Iterator[None]:
     """Turn whatever a plugin's code raises into a :class:`PluginError` that names the plugin.
 
     ``SystemExit`` is caught as well; Ctrl-C is not. What the code prints goes to stderr, so that a command's own output
-    stays readable by machines.
+    stays readable by machines. Passwords in URLs are hidden.
 
     Args:
         doing: What is being done, as in "importing standupbot.models".
@@ -44,11 +48,15 @@ def guarded(doing: str, *, where: str, own: str = "") -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except PluginError as error:
-        raise PluginError(*(Problem(p.what, p.where or where, p.mend) for p in error.problems)) from error
+        raise PluginError(
+            *(Problem(_masked(p.what), p.where or where, _masked(p.mend)) for p in error.problems)
+        ) from error
     except BaseException as error:  # SystemExit in a plugin must not end us
         what, mend = _explain(error, own)
         place = find_place(error)
-        raise PluginError(Problem(f"{doing} failed: {what}", f"{where}, {place}" if place else where, mend)) from error
+        raise PluginError(
+            Problem(f"{doing} failed: {_masked(what)}", f"{where}, {place}" if place else where, mend)
+        ) from error
 
 
 def _explain(error: BaseException, own: str) -> tuple[str, str]:
@@ -80,19 +88,49 @@ def _first_line(error: BaseException) -> str:
         return ""
 
 
+def _masked(text: str) -> str:
+    """A text whose URLs show no passwords.
+
+    Example:
+        >>> _masked("no answer from postgresql+psycopg://rou:p%40d@host, sorry")
+        'no answer from postgresql+psycopg://rou:********@host, sorry'
+    """
+    return _URL.sub(lambda found: mask_url(found[0]), text)
+
+
 def find_place(error: BaseException) -> str:
-    """File and line where other people's code went wrong, or called what did; empty if it cannot be told."""
+    """File and line where other people's code went wrong; empty if it cannot be told.
+
+    It is the last line of the package that was called first: what that package calls in its turn, such as a driver, is
+    not where to mend it.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    place = ""
+    own, place = "", ""
     for step in _steps(error.__traceback__):
-        module, file = step.tb_frame.f_globals.get("__name__", ""), step.tb_frame.f_code.co_filename
-        if module.partition(".")[0] not in _PASSED_OVER and not file.startswith("<"):
-            place = f"{file}:{step.tb_lineno}"
+        package, file = _package(step), step.tb_frame.f_code.co_filename
+        if package not in _PASSED_OVER and not file.startswith("<"):
+            own = own or package
+            place = f"{file}:{step.tb_lineno}" if package == own else place
     return place
 
 
-_PASSED_OVER = sys.stdlib_module_names | {"opal_registry", "pluggy", "sqlalchemy"}
+def _package(step: TracebackType) -> str:
+    return str(step.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+_DRIVERS = {
+    "aiosqlite",
+    "asyncmy",
+    "asyncpg",
+    "greenlet",
+    "pg8000",
+    "psycopg",
+    "psycopg_binary",
+    "psycopg_c",
+    "pymysql",
+}
+_PASSED_OVER = sys.stdlib_module_names | {"opal_registry", "pluggy", "sqlalchemy"} | _DRIVERS
 """Packages that only do what they are told: the place is where they were told."""
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from opal_registry.bring_up import Announce, BringUp, Deed, record_failure, remember
+from opal_registry.bring_up import Announce, BringUp, Deed, record_end, remember
 from opal_registry.engines.factory import make_server_engines, with_intent
 from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
@@ -133,7 +133,7 @@ def init(
             run.look(create_missing_database=create_missing_database, dry_run=dry_run)
     _refuse_impossible(runs)
     if not dry_run:
-        image = _find_image(registry, runs, fingerprint)
+        image = _find_image(registry, fingerprint)
         for run in runs:
             run.apply(image, step, announce)
     return InitReport(
@@ -196,26 +196,34 @@ class _Run:
             try:
                 attempt.run()
             except OpalError as error:
-                pause = next(pauses, None) if _is_worth_repeating(error) else None
+                pause = next(pauses, None) if self._is_worth_repeating(error) else None
                 if pause is None:
-                    record_failure(self.engine, error, started_at)
+                    record_end(self.engine, started_at, error)
                     raise
                 time.sleep(pause)
+            except KeyboardInterrupt:
+                record_end(self.engine, started_at, None)
+                raise
             else:
                 self.work, self.deeds = attempt.work, attempt.deeds
-                return
-        remember(self.engine, self.work)
+                break
+        if not (self.deeds and self.work.is_fine):
+            remember(self.engine, self.work)
+
+    def _is_worth_repeating(self, error: OpalError) -> bool:
+        """Whether somebody only used a table for too long; on SQLite that can only have been the run itself."""
+        is_ours = self.engine.dialect.name == "sqlite" or isinstance(error, AnotherRunError)
+        return isinstance(error, LockTimeoutError) and not is_ours
 
     def reports(self, *, dry_run: bool) -> Iterator[SubAppReport]:
         """What was found and done, by sub-app."""
         known = set(self.work.found.catalog.known)
         for app in self.apps:
-            to_create = self.work.to_create[app.name]
             deed = self.deeds.get(app.name, Deed((), seeded=False, seconds=0.0))
             yield SubAppReport(
                 app,
-                created=tuple(table.fullname for table in to_create) if dry_run else deed.created,
-                present=tuple(table.fullname for table in self.work.found.present[app.name]),
+                created=_names(self._missing(app)) if dry_run else deed.created,
+                present=tuple(name for name in _names(self.work.found.present[app.name]) if name not in deed.created),
                 differences=tuple(self.work.found.differences.get(app.name, ())),
                 statements=tuple(self._render(app, known)) if dry_run else (),
                 withheld=self.work.withheld.get(app.name, ""),
@@ -224,8 +232,12 @@ class _Run:
             )
 
     def _render(self, app: LoadedSubApp, known: set[str]) -> list[str]:
-        to_create = self.work.to_create[app.name]
-        return render_ddl(to_create, self.compiler, known=known, spares=app.spares) if to_create else []
+        missing = self._missing(app)
+        return render_ddl(missing, self.compiler, known=known, spares=app.spares) if missing else []
+
+    def _missing(self, app: LoadedSubApp) -> list[sa.Table]:
+        """What is to be created, without what a run that ended had begun."""
+        return [table for table in self.work.to_create[app.name] if table in self.work.found.missing[app.name]]
 
     def bookkeeping(self) -> list[str]:
         """The statements for the registry's own tables."""
@@ -257,25 +269,20 @@ def _refuse_impossible(runs: Sequence[_Run]) -> None:
         raise SchemaError(*problems)
 
 
-def _find_image(registry: Registry, runs: Sequence[_Run], fingerprint: str) -> Image | None:
-    """The image that the databases will be complete for; None if they will not, or if only a part of it is loaded."""
+def _find_image(registry: Registry, fingerprint: str) -> Image | None:
+    """The image that this process is; None if only a part of its sub-apps is loaded."""
     suite, settings = registry.suite, registry.settings
     is_whole = registry.choice.enabled == settings.sub_apps.enabled and not suite.quarantined
-    differences = [found for run in runs for several in run.work.found.differences.values() for found in several]
-    is_fine = not any(run.work.withheld for run in runs) and not any(found.harmful for found in differences)
-    if not (is_whole and is_fine):
-        return None
-    return Image(fingerprint, tuple(app.name for app in suite.sub_apps))
-
-
-def _is_worth_repeating(error: OpalError) -> bool:
-    """Whether somebody only used a table for too long."""
-    return isinstance(error, LockTimeoutError) and not isinstance(error, AnotherRunError)
+    return Image(fingerprint, {app.name: app.version for app in suite.sub_apps}) if is_whole else None
 
 
 def _binds(registry: Registry) -> list[str]:
     used = {app.sub_app.bind for app in registry.suite.sub_apps}
     return [bind for bind in registry.settings.databases if bind in used]
+
+
+def _names(found: Sequence[sa.Table]) -> tuple[str, ...]:
+    return tuple(table.fullname for table in found)
 
 
 def _in_order(suite: Suite, reports: Sequence[SubAppReport]) -> tuple[SubAppReport, ...]:

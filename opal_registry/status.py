@@ -7,11 +7,13 @@ from opal_registry.engines.factory import with_intent
 from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
 from opal_registry.registry import Registry
+from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.live import Difference
 from opal_registry.store.events import Event, read_events
+from opal_registry.store.journal import OpenStep
 from opal_registry.store.ledger import Entry
 from opal_registry.suite import LoadedSubApp, Quarantined, Suite
-from opal_registry.survey import Survey, is_missing_file, survey, survey_engine
+from opal_registry.survey import Survey, is_missing_file, read_own_columns, survey_engine
 from opal_registry.work import find_withheld
 
 
@@ -118,7 +120,7 @@ def get_events(registry: Registry, *, limit: int = 20) -> list[tuple[str, Event]
             explained(engine.url, doing="reading the events"),
             with_intent(engine, "read_only").connect() as connection,
         ):
-            columns = survey(connection, []).columns
+            columns = read_own_columns(connection, read_catalog(connection))
             found += [(bind, event) for event in read_events(connection, columns, limit=limit)]
     return sorted(found, key=lambda item: item[1].started_at, reverse=True)[:limit]
 
@@ -147,8 +149,7 @@ def _judge(app: LoadedSubApp, found: Survey, withheld: str) -> tuple[str, str]:
     if withheld:
         return "pending", withheld
     if steps:
-        last = " ".join(steps[-1].statement.split())
-        return "pending", f"a run ended in the middle, at: {last:.80} (opal-db init goes on)"
+        return "pending", _describe_step(steps[-1])
     if missing:
         return "pending", f"{len(missing)} to create: {', '.join(missing)} (opal-db init)"
     if entry is None:
@@ -156,6 +157,13 @@ def _judge(app: LoadedSubApp, found: Survey, withheld: str) -> tuple[str, str]:
     if entry.is_newer_than(app.distribution, app.version) and entry.version != app.version:
         return "ahead", f"the database was written by {entry.version}"
     return "ready", ""
+
+
+def _describe_step(step: OpenStep) -> str:
+    statement = " ".join(step.statement.split())
+    if not step.number:
+        return f"a run ended before it came to this: {statement} (opal-db init goes on)"
+    return f"a run ended in the middle, at: {statement:.80} (opal-db init goes on)"
 
 
 def _absent(entry: Entry) -> SubAppStatus:

@@ -56,7 +56,7 @@ def survey(connection: sa.Connection, apps: Sequence[LoadedSubApp], *, before: S
         before: An earlier survey: tables that were there already are not compared with their models again.
     """
     catalog = read_catalog(connection)
-    columns = tables.read_columns(connection, [own for own in tables.metadata.sorted_tables if catalog.find(own)])
+    columns = read_own_columns(connection, catalog)
     return Survey(
         catalog=catalog,
         columns=columns,
@@ -66,6 +66,15 @@ def survey(connection: sa.Connection, apps: Sequence[LoadedSubApp], *, before: S
         present={app.name: [table for table in app.tables if catalog.find(table)] for app in apps},
         differences=_compare(connection, apps, catalog, before),
     )
+
+
+def read_own_columns(connection: sa.Connection, catalog: Catalog) -> tables.Columns:
+    """The columns of those of the registry's own tables that are there.
+
+    Raises:
+        DatabaseError: If a table only has the name of one of ours.
+    """
+    return tables.read_columns(connection, [own for own in tables.metadata.sorted_tables if catalog.find(own)])
 
 
 def survey_nothing(apps: Sequence[LoadedSubApp], dialect: sa.Dialect) -> Survey:

@@ -21,6 +21,9 @@ READS = 1
 """The highest ``min_reader`` that this release understands."""
 
 QUERY = "SELECT name, distribution, version, bind, tables, sources, min_reader FROM opal_sub_apps"
+IMPATIENT = f"SET LOCAL lock_timeout = '1s'; {QUERY}"
+"""For PostgreSQL, in one round trip: nobody is waited for who holds the table, and the setting stays behind no pooler."""
+
 NAME = "opal_registry"
 """What a server is told about who is calling."""
 
@@ -54,7 +57,7 @@ class Recorded:
     Args:
         name: The sub-app.
         distribution: The distribution that brought it.
-        version: Of that distribution.
+        version: Of that distribution, in this image.
         bind: Which configured database it lives in.
         tables: The full names of its tables.
     """
@@ -157,7 +160,8 @@ def _iter_recorded(rows: Sequence[Sequence[Any]], fingerprint: str) -> Iterator[
             raise UncertainError
         known = _plain(sources) or {}
         if fingerprint in known:
-            position, count = known[fingerprint]
+            position, count, *rest = known[fingerprint]
+            version = rest[0] if rest else version  # another image's release may have written the row
             yield position, count, Recorded(name, distribution, version, bind, tuple(_plain(tables)))
 
 
@@ -271,16 +275,18 @@ def _ask_postgresql(arguments: dict[str, Any]) -> Sequence[Sequence[Any]]:
 
     with closing(psycopg.connect(autocommit=True, **arguments)) as connection:
         try:
-            return connection.execute(QUERY).fetchall()
+            cursor = connection.execute(IMPATIENT)
         except psycopg.errors.UndefinedTable:
             return []
+        cursor.nextset()
+        return cursor.fetchall()
 
 
 def _ask_mysql(arguments: dict[str, Any]) -> Sequence[Sequence[Any]]:
     import pymysql  # type: ignore[import-untyped]
 
-    wait = arguments["connect_timeout"]
-    with closing(pymysql.connect(autocommit=True, read_timeout=wait, **arguments)) as connection:
+    limits = {"read_timeout": arguments["connect_timeout"], "init_command": "SET SESSION lock_wait_timeout = 1"}
+    with closing(pymysql.connect(autocommit=True, **limits, **arguments)) as connection:
         cursor = connection.cursor()
         try:
             cursor.execute(QUERY)

@@ -27,7 +27,7 @@ class Work:
         found: What it holds.
         entries: What the ledger should say about each of them.
         has_seed: Whether a sub-app brings first rows.
-        image: The image that everything will be complete for, if it will.
+        image: The image that works on it; None if it is only a part of one.
     """
 
     apps: Sequence[LoadedSubApp]
@@ -40,6 +40,12 @@ class Work:
     def is_done(self) -> bool:
         """Whether there is nothing to do."""
         return self.found.is_up_to_date and not any(self.needs(app) for app in self.apps)
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether everything will be complete in the end, and every table what its model says."""
+        differences = (found for several in self.found.differences.values() for found in several)
+        return not self.withheld and not any(difference.harmful for difference in differences)
 
     @cached_property
     def withheld(self) -> dict[str, str]:
@@ -124,8 +130,7 @@ def find_withheld(apps: Sequence[LoadedSubApp], found: Survey) -> dict[str, str]
         if missing and not app.is_created_here:
             withheld[app.name] = _why_not_here(app, missing)
         elif waits_for:
-            verb = "it refers" if len(missing) == 1 else "they refer"
-            what = f"{_count(missing)} not created: {verb} to tables of {', '.join(waits_for)}"
+            what = f"{_count(missing)} not created: {app.name} refers to tables of {', '.join(waits_for)}"
             withheld[app.name] = f"{what} that are not there yet"
         if app.name in withheld:
             absent |= dict.fromkeys(missing, app.name)

@@ -120,6 +120,7 @@ class MariaDB(Server):
             "--no-defaults",
             f"--basedir={base}",
             f"--datadir={self.data}",
+            f"--tmpdir={self.folder}",
             f"--pid-file={self._pid_file}",
             *settings,
         ]

@@ -89,7 +89,7 @@ class TestWhileTheyAreMissing:
         assert report(done, "withheld", code=1) == {
             "core": "",
             "worker": WITHHELD[mode],
-            "plans": "2 tables are not created: they refer to tables of worker that are not there yet",
+            "plans": "2 tables are not created: plans refers to tables of worker that are not there yet",
             "shop": "",
         }
         assert report(done, "created", code=1) == {"core": ["users"], "worker": [], "plans": [], "shop": ["orders"]}
@@ -104,7 +104,7 @@ class TestWhileTheyAreMissing:
             *_, first, second, summary = done.out.splitlines()
             assert {first, second} == {
                 f"withheld: sub-app 'worker': {WITHHELD['external']}",
-                "withheld: sub-app 'plans': 2 tables are not created: they refer to tables of worker that are not there yet",
+                "withheld: sub-app 'plans': 2 tables are not created: plans refers to tables of worker that are not there yet",
             }
             assert summary.startswith(f"{created}, 4 sub-apps, ")
 
@@ -200,6 +200,7 @@ class TestOnceTheyAreThere:
         withheld = report(quick_site.run("init", "--verify", "--json", env=env), "withheld", code=1)
         assert withheld["worker"].startswith("1 table is not there yet, ")
         assert report(quick_site.run("status", "--json", env=env), "state", code=1)["worker"] == "pending"
+        assert quick_site.run("init", env=env).code == 1  # what was found is not forgotten
 
 
 def test_what_cannot_be_created_here_is_not_held_against_it(quick_site: Site, tmp_path: Path) -> None:

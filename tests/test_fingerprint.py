@@ -157,6 +157,7 @@ class TestEditableInstallations:
             case "egg":  # setup.py develop: described beside the sources, whose folder is on the path
                 write(image, "easy-install.pth", str(sources))
         (sources / "gamma").mkdir()
+        (sources / "gamma" / "__init__.py").touch()
         (sources / "gamma" / "models.py").write_text("x = 1")
         return sources
 
@@ -176,13 +177,29 @@ class TestEditableInstallations:
 
         assert len({before, edited, self.take(image, sources)}) == 3
 
+    def test_what_a_package_reads_beside_its_modules_counts(self, image: Site, sources: Path) -> None:
+        tables = sources / "gamma" / "data" / "tables.json"
+        tables.parent.mkdir()
+        taken = []
+        for text in ("[1]", "[2]", "0" * 1_000_001, "0" * 1_000_002):
+            tables.write_text(text)
+            taken.append(self.take(image, sources))
+        tables.write_text("1" * 1_000_002)  # large: read by nobody but the package
+
+        assert len({*taken}) == 4
+        assert self.take(image, sources) == taken[-1]
+
     def test_what_is_no_source_is_passed_over(self, image: Site, sources: Path) -> None:
         before = self.take(image, sources)
         for folder in (".git", "__pycache__", "node_modules", "site-packages", "env/lib"):
             (sources / "gamma" / folder).mkdir(parents=True)
             (sources / "gamma" / folder / "some.py").write_text("x = 1")
         (sources / "gamma" / "env" / "pyvenv.cfg").write_text("")
-        (sources / "gamma" / "notes.txt").write_text("x = 1")
+        (sources / "gamma" / ".hidden.py").write_text("x = 1")
+        (sources / "gamma" / "suite.db-journal").write_text("x = 1")
+        (sources / "var").mkdir()
+        (sources / "var" / "uploaded.txt").write_text("x = 1")
+        os.mkfifo(sources / "gamma" / "pipe.py")  # would be waited for
         os.utime(sources / "gamma" / "models.py", (1, 1))
 
         assert self.take(image, sources) == before
@@ -190,6 +207,7 @@ class TestEditableInstallations:
     def test_links_that_lead_back_and_forth_come_to_an_end(self, image: Site, sources: Path) -> None:
         before = self.take(image, sources)
         (sources / "other").mkdir()
+        (sources / "other" / "more.py").touch()
         (sources / "other" / "back").symlink_to(sources / "gamma")
         (sources / "gamma" / "forth").symlink_to(sources / "other")
         (sources / "gamma" / "self").symlink_to(sources / "gamma")
@@ -215,8 +233,16 @@ def test_of_our_own_project_only_the_package_counts(image: Site, tmp_path: Path)
     before = take(image, project)
     (project / "test_it.py").write_text("x = 1")
     assert take(image, project) == before
+    (project / "pyproject.toml").write_text('[project]\nname = "opal-registry"\n')
+    image.uninstall("opal-registry")
+    uninstalled = take(image, project)
+    (project / "test_it.py").write_text("x = 2")
+    assert take(image, project) == uninstalled
+    (project / "pyproject.toml").write_text('[project]\nname = "suite"\n')
+    assert take(image, project) != uninstalled
+    (project / "pyproject.toml").write_text('[project]\nname = "opal-registry"\n')
     (project / "opal_registry" / "__init__.py").write_text("x = 2")
-    assert take(image, project) != before
+    assert take(image, project) != uninstalled
 
 
 class TestModulesWithoutADistribution:
@@ -228,15 +254,48 @@ class TestModulesWithoutADistribution:
             (tmp_path / "modules" / name).write_text("raise AssertionError('imported')")
         return tmp_path / "modules"
 
-    @pytest.mark.parametrize("name", ["delta/models.py", "single.py"])
-    def test_an_edited_file_is_noticed(self, image: Site, folder: Path, name: str) -> None:
-        before = take(image, folder, **MODULES)
+    @pytest.mark.parametrize("settings", [{}, MODULES], ids=["not configured", "configured"])
+    @pytest.mark.parametrize("name", ["delta/models.py", "single.py", "shared.py", "plain/deep/shared.py"])
+    def test_an_edited_file_is_noticed(self, image: Site, folder: Path, name: str, settings: dict[str, Any]) -> None:
+        (folder / "plain" / "deep").mkdir(parents=True)
+        (folder / "plain" / "there.py").touch()
+        before = take(image, folder, **settings)
         (folder / name).write_text("x = 2")
+
+        assert take(image, folder, **settings) != before
+
+    def test_what_a_configured_package_reads_is_noticed(self, image: Site, folder: Path) -> None:
+        before = take(image, folder, **MODULES)
+        (folder / "delta" / "tables.json").write_text("[]")
 
         assert take(image, folder, **MODULES) != before
 
-    def test_a_module_that_is_not_configured_does_not_count(self, image: Site, folder: Path) -> None:
-        assert take(image, folder) == take(image)
+    def test_what_cannot_be_imported_is_passed_over(self, image: Site, folder: Path) -> None:
+        before = take(image, folder)
+        for name in ("two-words/a.py", "var/lib/a.py", "env/a.py", "env/pyvenv.cfg", ".git/a.py", "delta/a.json"):
+            write(Site(folder, folder, folder), name, "x = 1")
+        (folder / "env" / "__init__.py").touch()
+        (folder / "plain").mkdir()
+        (folder / "plain" / "there.py").mkdir()
+        (folder / "plain" / "back").symlink_to(folder)
+        os.mkfifo(folder / "pipe")
+
+        assert take(image, folder, folder / "pipe") == before
+
+    def test_what_was_copied_beside_installed_ones_is_noticed(self, image: Site) -> None:
+        before = take(image)
+        write(image, "shared.py", "x = 1")
+        copied = take(image)
+        (image.folder / "shared.py").unlink()
+        image.install("shared", files={"shared.py": "x = 1"})
+        installed = take(image)
+        write(image, "shared.py", "x = 2")  # a RECORD is believed
+
+        assert len({before, copied, installed}) == 3
+        assert take(image) == installed
+
+    def test_the_standard_library_is_passed_over(self, image: Site) -> None:
+        assert take(image, Path(os.__file__).parent) == take(image)
 
     def test_a_record_vouches_for_its_modules_only_beside_it(self, image: Site, folder: Path) -> None:
         image.install("delta", files={"delta/__init__.py": "x = 1", "single.py": "x = 1"})

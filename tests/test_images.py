@@ -1,12 +1,14 @@
 """Many images, one database: each sees the others in the ledger, and leaves them alone."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from opal_registry.store.locks import hold_lock
 from tests.databases import engine_of
 from tests.distributions import Finished, Site
 from tests.writing import model, models, refers
@@ -228,3 +230,28 @@ class TestDifferentVersions:
             [difference] = document["sub_apps"][1]["differences"]
             assert (document["recorded"], difference["column"], difference["harmful"]) == (False, "note", True)
         assert states(new.run("status", "--json", env=env))["shop"][0] == "differs"
+
+
+SIDES = ["north", "south"]
+
+
+def test_two_images_that_want_one_table_at_the_same_moment(site: Site, database_url: str) -> None:
+    """Both have looked before either has the lock: it is judged again under it."""
+    site.sub_app("north", models(model("A", "shared_things")))
+    site.sub_app("south", models(model("B", "shared_things", "y: orm.Mapped[str]")))
+    images = [{"OPAL_DATABASE__URL": database_url, "OPAL_SUB_APPS__ENABLED": f"core,{name}"} for name in SIDES]
+    engine = engine_of(database_url)
+    with ExitStack() as lock:
+        lock.enter_context(hold_lock(lock.enter_context(engine.begin()), wait=1, where=""))
+        runs = [site.start(*site.command("init"), env=image) for image in images]
+        for run in runs:
+            assert run.stderr is not None
+            assert run.stderr.readline().startswith("waiting for another run of opal-db")
+    said = [run.communicate(timeout=60)[1] for run in runs]
+    engine.dispose()
+
+    assert sorted(run.returncode for run in runs) == [0, 3]
+    [loser] = [side for side, run in zip(SIDES, runs, strict=True) if run.returncode == 3]
+    assert f"the table 'shared_things' has two owners: sub-app '{SIDES[loser == SIDES[0]]}'" in "".join(said)
+    again = [site.run("init", env=image).code for image in images]
+    assert again == [run.returncode for run in runs]

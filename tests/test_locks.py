@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from opal_registry.store.locks import AnotherRunError, hold_lock, limit_waiting, try_lock
+from opal_registry.store.locks import AnotherRunError, hold_lock, make_limit_of_waiting, try_lock
 from tests.contenders import LONG, Contender, connected, limits_of, lock_is_free, race, take_turn
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster
@@ -144,6 +144,19 @@ class TestPostgreSQL:
             with Contender(postgres.url(database or "", user="ada", password="secret"), section) as second:
                 assert second.hear() == ("waiting", f"waiting for another run of opal-db: {first.name}")
 
+    def test_where_nobody_may_be_looked_at_somebody_is_waited_for_all_the_same(
+        self, postgres: Cluster, postgres_url: str, section: Path
+    ) -> None:
+        postgres.execute("DROP ROLE IF EXISTS ada; CREATE ROLE ada LOGIN PASSWORD 'secret'")
+        database = sa.make_url(postgres_url).database or ""
+        postgres.execute("REVOKE SELECT ON pg_locks FROM PUBLIC", database=database)
+        with Contender(postgres_url, section) as first:
+            first.hear_in()
+            with Contender(postgres.url(database, user="ada", password="secret"), section) as second:
+                assert second.hear() == ("waiting", "waiting for another run of opal-db")
+                first.leave()
+                second.hear_in()
+
     def test_a_holder_that_is_no_run_is_known_by_its_address_and_its_session(self, postgres_url: str) -> None:
         with connected(postgres_url, application_name="psql") as connection, hold_lock(connection, wait=0, where=""):
             session = connection.scalar(sa.text("SELECT pg_backend_pid()"))
@@ -176,7 +189,7 @@ class TestPostgreSQL:
         with connected(postgres_url) as connection:
             with hold_lock(connection, wait=0, where="", statement_wait=2):
                 assert limits_of(connection) == ("0", "2s")
-            limit_waiting(connection, 0.25)
+            connection.exec_driver_sql(make_limit_of_waiting("postgresql", 0.25))
             assert limits_of(connection) == ("0", "250ms")
 
     def test_other_databases_of_the_server_have_locks_of_their_own(self, postgres: Cluster, postgres_url: str) -> None:
@@ -212,6 +225,19 @@ class TestMariaDB:
             for name in names:
                 mariadb.drop_database(name)
 
+    def test_the_lock_outlives_a_silence_that_costs_others_their_connection(
+        self, mariadb: MariaDB, mariadb_url: str
+    ) -> None:
+        patience = "SELECT @@SESSION.wait_timeout"
+        usual = mariadb.execute("SELECT @@GLOBAL.wait_timeout")[0][0]
+        try:
+            for seconds, at_least in ((1, 28_800), (40_000, 40_000)):
+                mariadb.execute(f"SET GLOBAL wait_timeout = {seconds}")
+                with connected(mariadb_url) as connection, hold_lock(connection, wait=0, where=""):
+                    assert connection.exec_driver_sql(patience).scalar() == at_least
+        finally:
+            mariadb.execute(f"SET GLOBAL wait_timeout = {usual}")
+
     def test_a_connection_that_was_cut_is_no_second_error(self, mariadb: MariaDB, mariadb_url: str) -> None:
         with connected(mariadb_url) as connection, hold_lock(connection, wait=0, where=""):
             mariadb.execute(f"KILL {connection.scalar(sa.text('SELECT CONNECTION_ID()'))}")
@@ -219,7 +245,7 @@ class TestMariaDB:
 
     def test_later_statements_wait_for_a_table_no_longer_than_they_are_told(self, mariadb_url: str) -> None:
         with connected(mariadb_url) as connection:
-            limit_waiting(connection, 0.25)
+            connection.exec_driver_sql(make_limit_of_waiting("mysql", 0.25))
             assert connection.scalar(sa.text("SELECT @@lock_wait_timeout")) == 1
 
 
@@ -248,13 +274,22 @@ class TestSQLite:
                 assert told == ["waiting for another process that writes to this database"]
         other.close()
 
+    def test_ctrl_c_ends_the_waiting_for_a_writer(self, url: str, file: Path, section: Path) -> None:
+        with sqlite3.connect(file, isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with Contender(url, section) as waiting:
+                assert waiting.hear() == ("waiting", "waiting for another process that writes to this database")
+                waiting.send(signal.SIGINT)
+                assert waiting.hear() == ("interrupted", "")
+            other.rollback()
+        other.close()
+        assert lock_is_free(url)
+
     def test_the_wait_of_other_statements_is_as_before(self, url: str) -> None:
         with connected(url) as connection:
             usual = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
             with hold_lock(connection, wait=5, where=""):
                 assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == usual
-            limit_waiting(connection, 5)
-            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == usual
 
     def test_readers_are_not_kept_out(self, url: str, file: Path) -> None:
         with connected(url) as connection, hold_lock(connection, wait=0, where=""):

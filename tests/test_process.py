@@ -1,11 +1,13 @@
 """The process of the command line: how it begins, how it ends, and what it leaves to programs that call it."""
 
+import os
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.distributions import Site
+from tests.distributions import Finished, Site
 
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
 
@@ -48,6 +50,33 @@ def test_a_thread_that_still_works_is_waited_for(site: Site) -> None:
     done = site.run("init", "--dry-run", "--quiet")
 
     assert (done.code, done.err) == (0, "done\n")
+
+
+@pytest.mark.parametrize("safe", [None, "1"])
+def test_nothing_is_imported_from_where_it_is_started(site: Site, safe: str | None) -> None:
+    (site.cwd / "calx.py").write_text("")
+    env = {"OPAL_SUB_APPS__MODULES": '{"calx": ["calx"]}', "PYTHONSAFEPATH": safe}
+
+    assert "there is no module 'calx'" in site.run("apps", "list", env=env).err
+    here = {"PYTHONPATH": f"{site.folder}{os.pathsep}{site.cwd}"}
+    assert site.run("apps", "list", env=env | here).code == 0
+
+
+def test_it_may_be_started_where_nothing_is_any_more(site: Site) -> None:
+    done = site.start(
+        "bash", "-c", f"mkdir gone; cd gone; rmdir ../gone; {shlex.join(map(str, site.command('--help')))}"
+    )
+
+    assert done.communicate(timeout=60)[1] == ""
+    assert done.returncode == 0
+
+
+def test_ctrl_c_is_told_in_one_line_while_libraries_are_imported(site: Site) -> None:
+    blocked = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    (site.folder / "typer.py").write_text(blocked)
+    done = site.run("init", "--json")
+
+    assert done == Finished(130, "", "error: interrupted\n")
 
 
 def test_the_exit_code_survives(site: Site) -> None:

@@ -10,18 +10,24 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from opal_registry.store import locks
 from opal_registry.store.holder import Holder
-from opal_registry.store.locks import hold_lock
+from opal_registry.store.locks import AnotherRunError, hold_lock
 from opal_registry.store.sidecar import Sidecar
 from tests.contenders import CONTEXT, LONG, Contender, alone, connected, race
 
 NOBODY = 65534
+WAITING = "waiting for another run of opal-db"
+
+Wait = Callable[[Callable[[int], str]], list[str]]
 
 
 @pytest.fixture
@@ -175,6 +181,52 @@ class TestOneOnly:
         assert not other.take(0)
         assert str(other.find_holder()) == "host web[2J-1, process 4711, since 2026-11-23 12:03:04 UTC"
         sidecar.release()
+
+
+class TestNews:
+    """What is said while the lock is waited for, by a clock that goes on by half a second at each look."""
+
+    @pytest.fixture
+    def wait(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> Wait:
+        """Waits for 25 s, at each look for what is then in the file that is locked, and returns what is said."""
+
+        def wait(write: Callable[[int], str]) -> list[str]:
+            def tick() -> float:
+                look = next(looks)
+                sidecar.path.write_text(write(look))
+                return look / 2
+
+            sidecar, looks, told = Sidecar(file), count(), list[str]()
+            assert sidecar.take(0)
+            monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=tick))
+            monkeypatch.setattr(Sidecar, "attempt", 0.001)
+            with connected(f"sqlite:///{file}") as connection, pytest.raises(AnotherRunError):
+                with hold_lock(connection, wait=25, where="", announce=told.append):
+                    pass
+            sidecar.release()
+            return [text.partition(", since")[0] for text in told]
+
+        return wait
+
+    def test_holders_in_quick_succession_are_named_every_ten_seconds(self, wait: Wait) -> None:
+        assert wait(name_of) == [f"{WAITING}: host web, process {look}" for look in (1, 21, 41)]
+
+    def test_one_that_stays_is_named_once(self, wait: Wait) -> None:
+        assert wait(lambda _: name_of(7)) == [f"{WAITING}: host web, process 7"]
+
+    def test_one_that_writes_its_name_within_a_second_is_not_spoken_of_without(self, wait: Wait) -> None:
+        assert wait(lambda look: name_of(7) if look > 1 else "") == [f"{WAITING}: host web, process 7"]
+
+    def test_one_that_does_not_is_waited_for_without_a_name(self, wait: Wait) -> None:
+        assert wait(lambda _: "") == [WAITING]
+
+    def test_one_that_writes_it_late_is_named_then(self, wait: Wait) -> None:
+        assert wait(lambda look: name_of(7) if look > 5 else "") == [WAITING, f"{WAITING}: host web, process 7"]
+
+
+def name_of(pid: int) -> str:
+    """What a run on another machine writes into the file."""
+    return json.dumps({"host": "web", "pid": pid, "since": "2026-11-23T12:03:04+00:00"})
 
 
 class TestWithout:

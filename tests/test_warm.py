@@ -1,6 +1,7 @@
 """The warm answer: given only where it is certain, from the ledger alone, and leaving no trace."""
 
 import contextlib
+import json
 import os
 import re
 import sqlite3
@@ -89,6 +90,30 @@ class TestTheAnswer:
         engine.dispose()
 
         assert find(any_database_url) is None
+
+    def test_has_the_version_of_this_image_where_the_row_is_of_another(self, file_url: str) -> None:
+        record(file_url, row("core", version="1.1", sources={IMAGE: [0, 1, "1.0"], OTHER: [0, 1]}))
+
+        for fingerprint, version in ((IMAGE, "1.0"), (OTHER, "1.1")):
+            complete = find(file_url, fingerprint)
+            assert complete
+            assert [app.version for app in complete.sub_apps] == [version]
+
+    def test_is_not_waited_for_where_the_ledger_is_locked(self, postgres_url: str) -> None:
+        self.lock_and_find(postgres_url, "LOCK TABLE opal_sub_apps")
+
+    def test_is_not_waited_for_where_mariadb_has_locked_the_ledger(self, mariadb_url: str) -> None:
+        self.lock_and_find(mariadb_url, "LOCK TABLES opal_sub_apps WRITE")
+
+    def lock_and_find(self, url: str, lock: str) -> None:
+        record(url, row("core"))
+        engine = engine_of(url)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(lock)
+            assert find(url) is None
+            connection.invalidate()
+        engine.dispose()
+        assert find(url)
 
     def test_is_not_given_by_an_empty_database(self, any_database_url: str) -> None:
         assert find(any_database_url) is None
@@ -446,6 +471,7 @@ class TestTheCommand:
         edited = site.cwd / "beta/beta/models.py"
         change(lambda: site.sub_app("alpha", models(model("A", "alphas")), requires=("core",), version="1.1"))
         change(lambda: edited.write_text(models(model("B", "betas"), model("C", "gammas"))))
+        change(lambda: (edited.parent / "tables.json").write_text("[]"))
         change(lambda: site.install("dependency", files={"dependency.py": "x = 1"}))
         change(lambda: site.sub_app("delta", models(model("D", "deltas"))))
         site.uninstall("delta")
@@ -453,3 +479,25 @@ class TestTheCommand:
         change(lambda: None, OPAL_SUB_APPS__DISABLED="beta")
         change(lambda: None, OPAL_BINDS__ANALYTICS__URL=f"sqlite:///{tmp_path / 'analytics.db'}")
         change(lambda: None, OPAL_ENVIRONMENT="staging")
+
+    def test_notices_a_change_beside_modules_without_a_distribution(self, site: Site, file_url: str) -> None:
+        (site.folder / "calx").mkdir()
+        (site.folder / "calx" / "models.py").write_text(f"import shared_defs\n{models(model('C', 'calcs'))}")
+        env = {"OPAL_DATABASE__URL": file_url, "OPAL_SUB_APPS__MODULES": '{"calx": ["calx.models"]}'}
+        for text, recorded in (("size = 1", False), ("size = 1", True), ("size = 2", False), ("size = 2", True)):
+            (site.folder / "shared_defs.py").write_text(text)
+            assert bring_up(site, **env)["recorded"] is recorded
+
+    def test_is_the_same_wherever_and_however_it_is_started(
+        self, site: Site, env: dict[str, str], tmp_path: Path
+    ) -> None:
+        place = tmp_path / "elsewhere"
+        place.mkdir()
+        (place / "another.py").touch()
+        (place / "opal-db").write_text("from opal_registry.__main__ import run\nrun()")
+        for command, cwd in (
+            (site.command("init", "--json"), place),
+            ((site.core_python, place / "opal-db", "init", "--json"), site.cwd),
+        ):
+            out, err = site.start(*command, env=env, cwd=cwd).communicate(timeout=60)
+            assert (json.loads(out)["recorded"], err) == (True, "")

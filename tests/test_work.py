@@ -169,7 +169,7 @@ class TestWhatTheLedgerRemembers:
     shop = entry(app("shop"))
 
     def image(self, number: int, *names: str) -> Image:
-        return Image(f"{number:064}", names or ("core", "shop"))
+        return Image(f"{number:064}", dict.fromkeys(names or ("core", "shop"), "1.0"))
 
     def test_an_image_is_known_by_its_fingerprint_and_its_place_in_it(self) -> None:
         known = self.shop.known_to(self.image(1))
@@ -177,7 +177,7 @@ class TestWhatTheLedgerRemembers:
         assert not self.shop.knows(self.image(1))
         assert not known.knows(self.image(2))
         assert not known.knows(self.image(1, "core", "notes", "shop"))
-        assert known.sources == {f"{1:064}": [1, 2]}
+        assert known.sources == {f"{1:064}": [1, 2, "1.0"]}
 
     def test_the_last_ones_are_kept(self) -> None:
         known = self.shop

@@ -142,7 +142,8 @@ def _status(run: Invocation) -> int:
 
 @command(app, "events", examples="opal-db events --limit 5")
 def _events(
-    run: Invocation, limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many at most.")] = 20
+    run: Invocation,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=100_000, help="How many at most.")] = 20,
 ) -> None:
     """Show who brought what up, when, from where, and how it ended; the latest first. Nothing is changed."""
     from opal_registry.cli import views

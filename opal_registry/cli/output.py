@@ -62,8 +62,8 @@ class Output:
         print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)  # noqa: T201
 
     def note(self, text: str) -> None:
-        """Say something beside the result, to stderr."""
-        if not (self.quiet or self.as_json):
+        """Say something beside the result, to stderr, where a machine that reads the result is not disturbed."""
+        if not self.quiet:
             print(text, file=sys.stderr)  # noqa: T201
 
     @contextlib.contextmanager

@@ -131,7 +131,7 @@ def explain(error: BaseException, url: sa.URL, *, doing: str = "") -> DatabaseEr
     original = getattr(error, "orig", None) or error
     meaning = _find_meaning(original)
     where = "; ".join(part for part in (describe_url(url), doing, _statement(error)) if part)
-    said = _without_secret(" ".join(PLACE.sub("", str(original)).split()), url)
+    said = without_secret(" ".join(PLACE.sub("", str(original)).split()), url)
     return meaning.kind(Problem(f"{meaning.what}: {said}", where, meaning.mend))
 
 
@@ -206,7 +206,7 @@ def _statement(error: BaseException) -> str:
     return f"statement: {first[:120]}{'...' if len(first) > 120 else ''}"
 
 
-def _without_secret(text: str, url: sa.URL) -> str:
+def without_secret(text: str, url: sa.URL) -> str:
     """The text without the password, should a driver quote it; a password that is the user's name is none to hide."""
     password = str(url.password or "")
     if not password or password in {url.username, url.database, url.host}:

@@ -24,7 +24,7 @@ SAVEPOINT = "SAVEPOINT opal_batch"
 SEPARATOR = "\n;\n"
 """Between statements: one may end in a comment."""
 
-OF_NO_STATEMENT = ("08", "40", "53", "55", "57", "58")
+OF_NO_STATEMENT = ("08", "25", "40", "53", "55", "57", "58")
 """The classes of PostgreSQL's errors that are not about one statement: it would be no use to send them one by one."""
 
 
@@ -143,7 +143,7 @@ def send_together(connection: sa.Connection, statements: Sequence[Statement]) ->
 
 def _is_about_one(error: sa.exc.DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None) or ""
-    return bool(state) and state[:2] not in OF_NO_STATEMENT
+    return bool(state) and state[:2] not in OF_NO_STATEMENT and not error.connection_invalidated
 
 
 def _find_guilty(error: sa.exc.DBAPIError, statements: Sequence[Statement]) -> Statement | None:

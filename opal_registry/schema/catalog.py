@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 import sqlalchemy as sa
 
 FOLDS_CASE = {"sqlite", "mysql", "mariadb"}
 """Databases that take ``Name`` and ``name`` for the same column; whether for the same table, MySQL decides by its set-up."""
+
+ASCII_LOWER = {ord(letter): letter.lower() for letter in ascii_uppercase}
 
 Row = tuple[str, str, str, bool]
 """A schema, a name in it, what is called so, and whether it is meant by the name alone."""
@@ -86,11 +89,11 @@ class Catalog:
 
     def fold(self, name: str) -> str:
         """The name of a column or index as the database compares it."""
-        return name.casefold() if self.dialect in FOLDS_CASE else name
+        return _lower(name, self.dialect) if self.dialect in FOLDS_CASE else name
 
     def fold_table(self, name: str) -> str:
         """The name of a table as the database compares it."""
-        return name.casefold() if self.folds_tables else name
+        return _lower(name, self.dialect) if self.folds_tables else name
 
     @property
     def known(self) -> frozenset[str]:
@@ -116,7 +119,7 @@ def make_catalog(dialect: str, rows: Collection[Row] = ()) -> Catalog:
     """A catalog of the rows that its query gives; without rows that of an empty database."""
     folds = dialect == "sqlite" or any(kind == "folds" and alone for _, _, kind, alone in rows)
     relations = {
-        (schema, name.casefold() if folds else name): Relation(name, KINDS.get(kind, kind))
+        (schema, _lower(name, dialect) if folds else name): Relation(name, KINDS.get(kind, kind))
         for full_schema, name, kind, alone in rows
         if kind not in {"type", "schema", "folds"}
         for schema in _names_of(full_schema, alone=alone)
@@ -137,3 +140,8 @@ def _names_of(schema: str, *, alone: bool) -> Iterator[str | None]:
         yield schema
     if alone:
         yield None
+
+
+def _lower(name: str, dialect: str) -> str:
+    """A name in lower case; SQLite leaves all letters but A to Z as they are."""
+    return name.translate(ASCII_LOWER) if dialect == "sqlite" else name.lower()

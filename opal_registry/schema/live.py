@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateColumn
 
 from opal_registry.schema.catalog import Catalog
 from opal_registry.schema.column_types import TypeComparison, type_text
+from opal_registry.schema.compiled import Compiler
 
 EARLIER_SHAPES = {
     frozenset({"id", "username", "hashed_password", "first_name", "last_name"}): "it is the table of the original suite"
@@ -59,7 +60,7 @@ class Live:
         self._tables = [table for table in tables if catalog.find(table)]
         self._inspector = sa.inspect(connection)
         self._comparison = TypeComparison(connection)
-        self._fold, self._key = catalog.fold, catalog.key
+        self._key = catalog.key
 
     def differences(self, tables: Sequence[sa.Table]) -> list[Difference]:
         """How the tables that exist differ from their models.
@@ -73,6 +74,17 @@ class Live:
             if (found := self._catalog.find(table))
             for difference in self._compare(table, found.kind)
         ]
+
+    @cached_property
+    def _dialect(self) -> sa.Dialect:
+        """What texts are made with: a driver's own would double each % sign."""
+        return Compiler(self._connection.dialect).dialect
+
+    def _fold(self, name: str) -> str:
+        """The name of a column as the database compares it; SQLAlchemy leaves backticks doubled that it reads from MySQL."""
+        if self._connection.dialect.name in {"mysql", "mariadb"}:
+            name = name.replace("``", "`")
+        return self._catalog.fold(name)
 
     @cached_property
     def _columns(self) -> dict[tuple[str | None, str], list[ReflectedColumn]]:
@@ -113,23 +125,21 @@ class Live:
         yield from self._compare_key(table)
 
     def _missing(self, table: sa.Table, column: sa.Column[Any], origin: str) -> Difference:
-        kind = type_text(column.type, self._connection.dialect)
+        kind = type_text(column.type, self._dialect)
         what = f"the model has this column ({kind}), the table lacks it{f' ({origin})' if origin else ''}"
         return Difference(table.fullname, column.name, what, f"add it: {self._how_to_add(table, column, kind)}")
 
     def _how_to_add(self, table: sa.Table, column: sa.Column[Any], kind: str) -> str:
-        dialect = self._connection.dialect
-        names = dialect.identifier_preparer
+        names = self._dialect.identifier_preparer
         add = f"ALTER TABLE {names.format_table(table)} ADD COLUMN "
         if column.nullable or column.server_default is not None:
             with contextlib.suppress(sa.exc.CompileError):  # a type that the database does not have
-                return f"{add}{CreateColumn(column).compile(dialect=dialect)}"
+                return f"{add}{CreateColumn(column).compile(dialect=self._dialect)}"
         return f"{add}{names.format_column(column)} {kind}, give every row a value, then forbid NULL"
 
     def _compare_column(self, table: sa.Table, column: sa.Column[Any], there: ReflectedColumn) -> Iterator[Difference]:
         if not self._comparison.is_same(column, there):
-            dialect = self._connection.dialect
-            is_, should = type_text(there["type"], dialect), type_text(column.type, dialect)
+            is_, should = type_text(there["type"], self._dialect), type_text(column.type, self._dialect)
             what = f"the type is {is_}, the model says {should}"
             yield Difference(table.fullname, column.name, what, MIGRATE)
         elif lacking := _lacking_labels(column.type, there["type"]):

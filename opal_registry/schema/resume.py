@@ -22,6 +22,14 @@ PARTS = sa.text("""
 """The indexes and constraints of one schema: to answer for all, a server opens every table and view that it has."""
 
 
+KEYS = sa.text("""
+    SELECT table_name, GROUP_CONCAT(column_name ORDER BY ordinal_position), referenced_table_name
+    FROM information_schema.key_column_usage WHERE table_schema = :schema AND referenced_table_name IS NOT NULL
+    GROUP BY table_name, constraint_name, referenced_table_name
+""")
+"""The foreign keys of one schema: a server makes up names for those that have none."""
+
+
 class Resumable:
     """Sends the DDL of one sub-app, each statement written down before.
 
@@ -66,8 +74,10 @@ class Resumable:
         element = statement.element
         if isinstance(element, CreateTable):
             return self._catalog.find(element.element) is not None
-        if isinstance(element, (AddConstraint, CreateIndex)):
+        if isinstance(element, (AddConstraint, CreateIndex)) and element.element.name:
             return self._is_there(connection, element.element)
+        if isinstance(element, AddConstraint) and statement.text == self._last:
+            return self._has_key(connection, element.element)
         return statement.text in self._done
 
     def _is_there(self, connection: sa.Connection, part: Any) -> bool:
@@ -78,6 +88,16 @@ class Resumable:
             rows = connection.execute(PARTS, {"schema": schema})
             self._parts[schema] = frozenset((self._catalog.fold_table(name), part.casefold()) for name, part in rows)
         return (table, str(part.name).casefold()) in self._parts[schema]
+
+    def _has_key(self, connection: sa.Connection, key: Any) -> bool:
+        """Whether a table has a foreign key of these columns to that table, whatever its name."""
+        own_schema, table = self._catalog.key(key.table)
+        schema = own_schema or connection.dialect.default_schema_name or ""
+        target = self._catalog.fold_table(key.referred_table.name)
+        wanted = (table, ",".join(column.name for column in key.columns).lower(), target)
+        rows = connection.execute(KEYS, {"schema": schema})
+        fold = self._catalog.fold_table
+        return wanted in {(fold(name), columns.lower(), fold(other)) for name, columns, other in rows}
 
 
 def _table_of(element: Any) -> sa.Table | None:

@@ -14,6 +14,9 @@ from opal_registry.mixins import utc_now
 from opal_registry.store.ledger import signature
 from opal_registry.store.tables import Columns, events, select_known
 
+LONGEST_HOST, LONGEST_USER = 255, 100
+"""So many characters of each fit into the table."""
+
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 
 
@@ -47,11 +50,10 @@ class Event:
 
 
 def make_event(command: str, started_at: dt.datetime, *, outcome: str = RUNNING, **detail: Any) -> Event:
-    """An event of this process that ends now, unless it is running."""
-    seconds = None if outcome == RUNNING else round((utc_now() - started_at).total_seconds(), 3)
-    return Event(
-        command, socket.gethostname(), os.getpid(), _find_user(), signature(), started_at, seconds, outcome, detail
-    )
+    """An event of this process that ends now, unless it is running; if the clock was set back, it took no time."""
+    seconds = None if outcome == RUNNING else max(0.0, round((utc_now() - started_at).total_seconds(), 3))
+    host, user = socket.gethostname()[:LONGEST_HOST], _find_user()[:LONGEST_USER]
+    return Event(command, host, os.getpid(), user, signature(), started_at, seconds, outcome, detail)
 
 
 def make_insert(event: Event) -> sa.Insert:
@@ -78,7 +80,12 @@ def read_events(connection: sa.Connection, there: Columns, *, limit: int) -> lis
     if events.name not in there:
         return []
     rows = connection.execute(select_known(events, there).order_by(events.c.id.desc()).limit(limit)).mappings()
-    return [Event(**{str(key): value for key, value in row.items()} | {"detail": row["detail"] or {}}) for row in rows]
+    return [_event(row) for row in rows]
+
+
+def _event(row: Mapping[Any, Any]) -> Event:
+    names = (column.name for column in events.columns)
+    return Event(**{name: row.get(name) for name in names} | {"detail": row.get("detail") or {}})
 
 
 def _find_user() -> str:

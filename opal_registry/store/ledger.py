@@ -22,6 +22,9 @@ WRITES = 1
 MOST_SOURCES = 16
 """So many images are remembered for one sub-app: those that were seen last."""
 
+Place = list[int | str]
+"""Of a sub-app in an image: which of how many it is, and its version."""
+
 OWN_DISTRIBUTION = "opal-registry"
 
 
@@ -31,15 +34,15 @@ class Image:
 
     Args:
         fingerprint: Of everything that is installed and configured in it.
-        names: Its sub-apps, over all binds, in order.
+        versions: Its sub-apps, over all binds, in order, each with its version.
     """
 
     fingerprint: str
-    names: tuple[str, ...]
+    versions: Mapping[str, str]
 
-    def place_of(self, name: str) -> list[int]:
-        """Which of how many sub-apps one is, counted from 0."""
-        return [self.names.index(name), len(self.names)]
+    def place_of(self, name: str) -> Place:
+        """Which of how many sub-apps one is, counted from 0, and its version."""
+        return [list(self.versions).index(name), len(self.versions), self.versions[name]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Entry:
         tables: The full names of its tables, sorted.
         foreign_columns: The columns of other sub-apps that its foreign keys refer to, as ``table.column``, sorted.
         seeded: The version whose first rows were put in.
-        sources: The images it is known to be complete for: fingerprint, and which of how many sub-apps it is there.
+        sources: The images it is known to be complete for, by fingerprint.
         written_by: The release of this package that wrote the row.
     """
 
@@ -69,7 +72,7 @@ class Entry:
     tables: tuple[str, ...]
     foreign_columns: tuple[str, ...]
     seeded: str | None
-    sources: Mapping[str, list[int]] = field(default_factory=dict)
+    sources: Mapping[str, Place] = field(default_factory=dict)
     written_by: str = ""
     installed_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None
@@ -93,6 +96,10 @@ class Entry:
         others = {key: place for key, place in self.sources.items() if key != image.fingerprint}
         kept = dict(list(others.items())[1 - MOST_SOURCES :])
         return replace(self, sources=kept | {image.fingerprint: image.place_of(self.name)})
+
+    def unknown_to(self, image: Image) -> "Entry":
+        """The same entry, not complete for an image."""
+        return replace(self, sources={key: place for key, place in self.sources.items() if key != image.fingerprint})
 
     def knows(self, image: Image) -> bool:
         """Whether it is known to be complete for an image."""
@@ -133,7 +140,7 @@ def read_ledger(connection: sa.Connection, there: Columns) -> dict[str, Entry]:
         return {}
     try:
         rows = connection.execute(select_known(sub_apps, there).order_by(sub_apps.c.name)).mappings().all()
-        _refuse_future(rows)
+        _check_rows(rows)
         return {row["name"]: _entry(row) for row in rows}
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         what = f"the ledger is damaged: {type(error).__name__}: {error}"
@@ -182,8 +189,10 @@ def make_note(entry: Entry) -> sa.Update:
     return sa.update(sub_apps).where(sub_apps.c.name == entry.name).values(sources=dict(entry.sources))
 
 
-def _refuse_future(rows: Any) -> None:
+def _check_rows(rows: Any) -> None:
     for row in rows:
+        if empty := [column.name for column in sub_apps.columns if not column.nullable and row[column.name] is None]:
+            raise ValueError(f"row {row['name']!r} has no {', '.join(empty)}")
         if row["min_reader"] > READS:
             what = f"the ledger was written by {row['written_by']}, which this release does not understand"
             where, mend = f"opal_sub_apps, row {row['name']!r}", "install that release, or a later one"

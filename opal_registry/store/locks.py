@@ -27,6 +27,12 @@ from opal_registry.store.sidecar import Sidecar
 
 LONGEST_PAUSE = 5.0
 
+PATIENCE = 1.0
+"""So many seconds of waiting for somebody without a name are no news."""
+
+SELDOM = 10.0
+"""So many seconds lie between two announcements."""
+
 
 class AnotherRunError(LockTimeoutError):
     """Another run, or on SQLite any other writer, did not let go of the database in time."""
@@ -39,13 +45,11 @@ class Lock(Protocol):
         holding: What its holder does, as the beginning of a sentence with room for the holder's name.
         awaited: Who its holder is, as the end of a sentence.
         attempt: For how many seconds at most to try at a time: then an interrupt, or a new holder, is noticed.
-        patience: So many seconds of waiting are no news.
     """
 
     holding: str
     awaited: str
     attempt: float
-    patience: float
 
     def take(self, seconds: float) -> bool:
         """Get the lock, within so many seconds."""
@@ -80,8 +84,8 @@ def hold_lock(
         connection: The database.
         wait: How many seconds to wait for others.
         where: Which database it is, for the error.
-        announce: Told who is waited for; again when that is another one.
-        statement_wait: On PostgreSQL, what :func:`limit_waiting` would set, in the same round trip.
+        announce: Told who is waited for; when that has become another one, again, but not more often than every 10 s.
+        statement_wait: On PostgreSQL, what :func:`make_limit_of_waiting` limits, in the same round trip.
 
     Raises:
         AnotherRunError: If another one does not let go in time.
@@ -104,12 +108,6 @@ def try_lock(connection: sa.Connection) -> Iterator[bool]:
         yield all(lock.take(0) for lock in locks)
 
 
-def limit_waiting(connection: sa.Connection, seconds: float) -> None:
-    """Limit for how long each further statement waits for a table that is in use: see :func:`make_limit_of_waiting`."""
-    if text := make_limit_of_waiting(connection.dialect.name, seconds):
-        connection.exec_driver_sql(text)
-
-
 def make_limit_of_waiting(dialect: str, seconds: float) -> str:
     """The statement that limits for how long each further one waits for a table that is in use.
 
@@ -127,20 +125,6 @@ def make_limit_of_waiting(dialect: str, seconds: float) -> str:
             return f"SET SESSION lock_wait_timeout = {max(1, math.ceil(seconds))}"
         case _:
             return ""
-
-
-@contextmanager
-def kept_open(connection: sa.Connection) -> Iterator[None]:
-    """See to it that code which is handed the connection does not commit what is not finished."""
-
-    def refuse(_: sa.Connection) -> None:
-        raise RuntimeError("the connection must not be committed here: that is done when everything is")
-
-    sa.event.listen(connection, "commit", refuse)
-    try:
-        yield
-    finally:
-        sa.event.remove(connection, "commit", refuse)
 
 
 def retry_pauses(retries: int) -> Iterator[float]:
@@ -165,16 +149,17 @@ def _make_locks(connection: sa.Connection, statement_wait: float | None = None) 
 
 
 def _take(lock: Lock, deadline: float, announce: Callable[[str], None], *, wait: float, where: str) -> None:
-    told, begun = None, time.monotonic()
+    told, named_from = None, time.monotonic()
+    unnamed_from = named_from + PATIENCE
     seconds = 0.0
     while not lock.take(seconds):
-        holder, now = lock.find_holder(), time.monotonic()
+        holder, now = lock.find_holder() or Holder(), time.monotonic()
         if now >= deadline:
-            raise AnotherRunError(_make_problem(lock, holder or Holder(), wait, where))
-        if holder not in (None, told) and now - begun >= lock.patience:
+            raise AnotherRunError(_make_problem(lock, holder, wait, where))
+        if holder != told and now >= (named_from if str(holder) else unnamed_from):
             announce(_make_announcement(lock, holder))
-            told = holder
-        seconds = min(deadline - now, lock.attempt)
+            told, named_from, unnamed_from = holder, now + SELDOM, math.inf
+        seconds = min(deadline - now, lock.attempt, PATIENCE if told is None else math.inf)
 
 
 def _make_announcement(lock: Lock, holder: Holder) -> str:

@@ -20,6 +20,9 @@ KEY = int.from_bytes(sha256(NAME.encode()).digest()[:8], signed=True)
 LONGEST_NAME = 64
 """So many characters a named lock may have on MySQL."""
 
+STAY = "SET SESSION wait_timeout = GREATEST(@@SESSION.wait_timeout, 28800)"
+"""So many seconds, by default, the server keeps a connection that is silent, as one that holds a lock is."""
+
 TAKEN = ("55P03", "SQLITE_BUSY", "SQLITE_BUSY_RECOVERY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_BUSY_TIMEOUT")
 """How a database says that a lock was not to be had in time."""
 
@@ -58,7 +61,6 @@ class AdvisoryLock:
 
     awaited, holding = RUN, RUN_HOLDS
     attempt = math.inf  # in the server's queue: each refusal would be an error in its log
-    patience = 0.0
 
     def __init__(self, connection: sa.Connection, statement_wait: float | None = None) -> None:
         self._connection = connection
@@ -109,7 +111,6 @@ class NamedLock:
 
     awaited, holding = RUN, RUN_HOLDS
     attempt = 1.0
-    patience = 0.0
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -119,6 +120,8 @@ class NamedLock:
     def take(self, seconds: float) -> bool:
         """Get the lock, within so many seconds, rounded up to whole ones."""
         self._held = bool(self._connection.scalar(sa.select(sa.func.get_lock(self._name, math.ceil(seconds)))))
+        if self._held:
+            self._connection.exec_driver_sql(STAY)
         return self._held
 
     def find_holder(self) -> Holder | None:
@@ -158,7 +161,6 @@ class WriteLock:
     awaited = "another process that writes to this database"
     holding = "another process {}writes to this database"
     attempt = 0.05  # the driver waits in C, where it cannot be interrupted
-    patience = 1.0
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -173,7 +175,8 @@ class WriteLock:
                 )  # begins none, so that WAL is on before one does
                 self._connection.exec_driver_sql("SELECT 1")  # begins the transaction: BEGIN IMMEDIATE
         finally:
-            self._set_patience(usual)
+            if not self._connection.invalidated:  # as it is after Ctrl-C
+                self._set_patience(usual)
         return not refused
 
     def find_holder(self) -> Holder | None:

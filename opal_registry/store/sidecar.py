@@ -41,7 +41,6 @@ class Sidecar:
 
     awaited, holding = RUN, RUN_HOLDS
     attempt = 0.05
-    patience = 0.0
 
     def __init__(self, database: str | Path) -> None:
         self.path = Path(os.path.realpath(database) + SUFFIX)

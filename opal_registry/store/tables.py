@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine.reflection import ObjectKind
 from sqlalchemy.schema import CreateColumn, CreateTable
 
 from opal_registry.errors import DatabaseError, Problem
@@ -103,7 +104,9 @@ def read_columns(connection: sa.Connection, present: Collection[sa.Table]) -> di
     """
     if not present:
         return {}
-    found = sa.inspect(connection).get_multi_columns(filter_names=[table.name for table in present])
+    found = sa.inspect(connection).get_multi_columns(
+        filter_names=[table.name for table in present], kind=ObjectKind.ANY
+    )
     there = {name: frozenset(column["name"] for column in columns) for (_, name), columns in found.items()}
     problems = [problem for table in present for problem in _find_stranger(table, there[table.name])]
     if problems:

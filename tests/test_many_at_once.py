@@ -1,0 +1,160 @@
+"""Runs that start at once: one of them does the work, and the others wait for it and find nothing to do."""
+
+import json
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import wicked
+from tests.contenders import Contender
+from tests.distributions import Site
+from tests.postgres import Cluster
+from tests.snapshots import rows_of
+
+Env = dict[str, str | None]
+MANY = 8
+
+AT_THE_GATE = """
+import sys
+from opal_registry.cli import views
+from opal_registry.cli.main import main
+from opal_registry.registry import Registry
+import opal_registry.status, sqlalchemy.dialects.postgresql, sqlalchemy.dialects.mysql
+print("ready", file=sys.stderr, flush=True)
+sys.stdin.readline()
+sys.exit(main(["init"]))
+"""
+"""Code of a run that has started, and begins when it is told to."""
+
+TYPED = """
+    import sqlalchemy as sa
+    from opal_registry import Base
+
+    for number in range({tables}):
+        name = f"{name}_{{number}}"
+        sa.Table(
+            name, Base.metadata,
+            sa.Column("id", sa.Integer, primary_key=True),
+            sa.Column("state", sa.Enum("new", "old", name=f"{{name}}_state")),
+            sa.Column("owner", sa.ForeignKey("users.id"), index=True),
+        )
+"""
+"""Models of tables with an enum type each."""
+
+
+WAITS = re.compile(
+    rf"waiting for another run of opal-db: host ({re.escape(socket.gethostname())}, process \d+, since .+ UTC \(.+ s\)|127.0.0.1)"
+)
+"""What is said by whoever waits; on MySQL, a run that has only just begun is known by its address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: its exit code, its report, and what it said beside that."""
+
+    code: int
+    out: str
+    said: list[str]
+
+    @property
+    def created(self) -> int:
+        """How many tables it created."""
+        found = re.search(r"^(\d+) tables? created", self.out, re.MULTILINE)
+        return int(found[1]) if found else 0
+
+
+def start_at_once(site: Site, environments: Sequence[Env]) -> list[Ended]:
+    """Start a run with each environment, and let them all begin when the last one is ready."""
+    runs = [site.start(site.core_python, "-c", AT_THE_GATE, env=env) for env in environments]
+    for run in runs:
+        assert run.stderr is not None
+        assert run.stderr.readline() == "ready\n"
+    for run in runs:
+        assert run.stdin is not None
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    ends = [(*run.communicate(timeout=300), run.returncode) for run in runs]
+    return [Ended(code, out, err.splitlines()) for out, err, code in ends]
+
+
+def agree(ended: Sequence[Ended], url: str, tables: int) -> None:
+    """See that one run did everything, that the others say for whom they wait, and that nothing is recorded twice."""
+    assert [run.code for run in ended] == [0] * len(ended), ended
+    workers = [run for run in ended if run.created]
+    assert [run.created for run in workers] == [tables]
+    assert [run.said for run in workers] == [[]]
+    assert all(WAITS.fullmatch(line) for run in ended for line in run.said), ended
+    assert [event["outcome"] for event in rows_of(url, "opal_events")] == ["done"]
+
+
+class TestOneSuite:
+    @pytest.fixture
+    def site(self, site: Site) -> Site:
+        """Where it is installed."""
+        wicked.install(site)
+        return site
+
+    def test_one_makes_the_tables_and_the_others_find_them(self, site: Site, any_database_url: str) -> None:
+        agree(start_at_once(site, [{"OPAL_DATABASE__URL": any_database_url}] * MANY), any_database_url, 4)
+
+    @pytest.mark.pgbouncer
+    def test_behind_pgbouncer_too(self, site: Site, pgbouncer_url: str) -> None:
+        agree(start_at_once(site, [{"OPAL_DATABASE__URL": pgbouncer_url}] * MANY), pgbouncer_url, 4)
+
+    def test_nothing_to_do_takes_no_lock(self, site: Site, any_database_url: str, tmp_path: Path) -> None:
+        env: Env = {"OPAL_DATABASE__URL": any_database_url, "OPAL_LOCKS__WAIT": "0s"}
+        assert site.run("init", env=env).code == 0
+        with Contender(any_database_url, tmp_path / "section", recorded="mysql" in any_database_url) as holder:
+            holder.hear_in()
+            for options in ((), ("--verify",)):
+                done = site.run("init", *options, env=env)
+                assert (done.code, done.err) == (0, ""), done
+            site.sub_app("barn", BARN, requires=("core",))
+            done = site.run("init", env=env)
+            assert done.code == 5
+            assert done.err.startswith(f"error: another run of opal-db ({holder.name}"), done.err
+            assert "for longer than 0 s" in done.err
+            assert "raise locks.wait" in done.err
+        assert site.run("init", env=env).code == 0
+
+
+BARN = TYPED.format(name="stall", tables=1)
+
+
+class TestManySuites:
+    """Images that share a database and no sub-app."""
+
+    def race(self, site: Site, url: str, *, processes: int, sub_apps: int, tables: int) -> None:
+        """Have processes race, each with some of the sub-apps of its own, and see that every table came to be."""
+        for number in range(sub_apps):
+            name = f"app{number:02}"
+            site.sub_app(name, TYPED.format(name=name, tables=tables), requires=("core",))
+        share = [[f"app{n:02}" for n in range(sub_apps) if n % processes == p] for p in range(processes)]
+        envs: list[Env] = [
+            {
+                "OPAL_DATABASE__URL": url,
+                "OPAL_SUB_APPS__ENABLED": json.dumps(["core", *names]),
+                "OPAL_LOCKS__WAIT": "300s",
+            }
+            for names in share
+        ]
+        ended = start_at_once(site, envs)
+        assert [run.code for run in ended] == [0] * processes, ended
+        assert sum(run.created for run in ended) == sub_apps * tables + 1
+        assert len(rows_of(url, "opal_sub_apps")) == sub_apps + 1
+        assert [event["outcome"] for event in rows_of(url, "opal_events")] == ["done"] * processes
+        assert rows_of(url, "opal_steps") == []
+        everything = site.run("status", env={"OPAL_DATABASE__URL": url})
+        assert everything.code == 0, everything
+
+    def test_come_one_by_one(self, site: Site, any_database_url: str) -> None:
+        self.race(site, any_database_url, processes=4, sub_apps=4, tables=50)
+
+    def test_twenty_sub_apps_of_twenty_tables(self, site: Site, postgres18: Cluster) -> None:
+        name = postgres18.create_database()
+        self.race(site, postgres18.url(name), processes=8, sub_apps=20, tables=20)
+        postgres18.drop_database(name)
