@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from opal_registry.errors import PluginError, Problem
-from opal_registry.secrets import mask_url
 
 _URL = re.compile(r"[A-Za-z][\w+.-]*://\S+")
 
@@ -95,23 +94,22 @@ def _masked(text: str) -> str:
         >>> _masked("no answer from postgresql+psycopg://rou:p%40d@host, sorry")
         'no answer from postgresql+psycopg://rou:********@host, sorry'
     """
+    if "://" not in text:
+        return text
+    from opal_registry.secrets import mask_url  # brings pydantic, which --help does without
+
     return _URL.sub(lambda found: mask_url(found[0]), text)
 
 
 def find_place(error: BaseException) -> str:
-    """File and line where other people's code went wrong; empty if it cannot be told.
-
-    It is the last line of the package that was called first: what that package calls in its turn, such as a driver, is
-    not where to mend it.
-    """
+    """File and line where other people's code went wrong, or called what did; empty if it cannot be told."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    own, place = "", ""
+    place = ""
     for step in _steps(error.__traceback__):
-        package, file = _package(step), step.tb_frame.f_code.co_filename
-        if package not in _PASSED_OVER and not file.startswith("<"):
-            own = own or package
-            place = f"{file}:{step.tb_lineno}" if package == own else place
+        file = step.tb_frame.f_code.co_filename
+        if _package(step) not in _PASSED_OVER and not file.startswith("<"):
+            place = f"{file}:{step.tb_lineno}"
     return place
 
 

@@ -107,30 +107,6 @@ def _of_expression(kind: Any, expression: Callable[[Any], Any]) -> Callable[[], 
     return make_parts
 
 
-def _deferred(*, of: str, **options: Any) -> Callable[[], Any]:
-    def make_parts() -> Parts:
-        made: sa.Constraint = sa.CheckConstraint("x > 0", name="some_check", **options)
-        if of == "unique":
-            made = sa.UniqueConstraint("x", name="uq_x", **options)
-        return [sa.Column("x", sa.Integer), made]
-
-    return make_parts
-
-
-def _computed(expression: Any, *, persisted: bool | None = True) -> Callable[[], Parts]:
-    return lambda: [
-        sa.Column("x", sa.Integer),
-        sa.Column("y", sa.String(50), sa.Computed(expression() if callable(expression) else expression, persisted)),
-    ]
-
-
-def _partial(text: str) -> Callable[[], Parts]:
-    return lambda: [
-        sa.Column("x", sa.DateTime),
-        sa.Index("ix_x", "x", sqlite_where=sa.text(text), postgresql_where=sa.text(text)),
-    ]
-
-
 def _exclusion() -> Parts:
     once: Any = postgresql.ExcludeConstraint(("x", "="), name="once")
     return [sa.Column("x", sa.Integer), once.ddl_if(dialect="postgresql")]
@@ -228,36 +204,6 @@ CASES: dict[str, Callable[[], Any]] = {
     "a check regardless of case": _check("x ILIKE 'a%'"),
     "a check in the words of MySQL": _check("`x` > 'a'"),
     "a check of what is counted": _check("id > 0"),
-    "a check by the time": lambda: [
-        sa.Column("x", sa.DateTime),
-        sa.CheckConstraint("x < CURRENT_TIMESTAMP", name="some_check"),
-    ],
-    "a check by a subquery": lambda: [
-        sa.Column("x", sa.Integer),
-        sa.CheckConstraint("x IN (SELECT 1)", name="some_check"),
-    ],
-    "a check by a selection": lambda: [
-        sa.Column("x", sa.Integer),
-        sa.CheckConstraint(sa.column("x").in_(sa.select(sa.literal(1)))),
-    ],
-    "a default by a subquery": _default("(1 + (SELECT 2))", sa.Integer),
-    "a foreign key that waits": _points("id", deferrable=True, initially="DEFERRED"),
-    "a foreign key that does not wait": _points("id", deferrable=False),
-    "a foreign key that waits at first": _points("id", initially="DEFERRED"),
-    "a unique constraint that waits": _deferred(of="unique", deferrable=True),
-    "a check that waits": _deferred(of="check", deferrable=True),
-    "a check that does not wait": _deferred(of="check", deferrable=False),
-    "a generated column of chance": _computed(sa.func.random),
-    "a generated column of chance as text": _computed("CAST(random() AS CHAR(50))"),
-    "a generated column of the time": _computed("CAST(CURRENT_TIMESTAMP AS CHAR(50))"),
-    "a generated column of a time": _computed(lambda: sa.cast(sa.func.now(), sa.CHAR(50))),
-    "a generated column of a UUID": _computed("CAST(gen_random_uuid() AS CHAR(50))"),
-    "a generated column of a UUID of MySQL": _computed("uuid()"),
-    "a generated column of bytes of chance": _computed("hex(randomblob(4))"),
-    "a generated column by a subquery": _computed("(SELECT 1)"),
-    "a generated column that speaks of chance": _computed("'now() and random(), CURRENT_TIMESTAMP'"),
-    "an index of what is over": _partial("x < CURRENT_TIMESTAMP"),
-    "an index by a subquery": _partial("x IN (SELECT NULL)"),
     "a generated column": lambda: [
         sa.Column("x", sa.String(50)),
         sa.Column("y", sa.String(32), sa.Computed("md5(x)", persisted=True)),

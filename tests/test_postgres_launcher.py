@@ -61,13 +61,13 @@ def test_a_killed_server_is_noticed_and_started_again(postgres: Cluster) -> None
 
 
 def test_other_roles_need_their_password(postgres: Cluster) -> None:
-    postgres.execute("CREATE ROLE ada LOGIN PASSWORD 'right'")
+    postgres.execute("CREATE ROLE of_the_launcher LOGIN PASSWORD 'right'")
     try:
         for password, fits in (("right", True), ("wrong", False)):
-            engine = sa.create_engine(postgres.url(user="ada", password=password))
+            engine = sa.create_engine(postgres.url(user="of_the_launcher", password=password))
             assert _connects(engine) is fits
     finally:
-        postgres.execute("DROP ROLE ada")
+        postgres.execute("DROP ROLE of_the_launcher")
 
 
 def test_a_server_ends_when_the_tests_are_killed() -> None:

@@ -64,7 +64,7 @@ def test_a_disabled_sub_app_that_is_required_is_named(quick_site: Site) -> None:
 
 
 def test_an_application_without_a_distribution_has_no_version_to_require(quick_site: Site) -> None:
-    (quick_site.cwd / "legacy.py").write_text("")
+    (quick_site.folder / "legacy.py").write_text("")
     quick_site.sub_app("beta", requires=("legacy>=1",))
     assert complaint(quick_site, OPAL_SUB_APPS__MODULES='{"legacy": ["legacy"]}') == (
         "sub-app 'beta' (beta 1.0) requires 'legacy>=1', but the version of 'legacy' is not known\n"

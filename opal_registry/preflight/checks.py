@@ -13,10 +13,8 @@ from opal_registry.engines.url import describe_url
 from opal_registry.errors import Problem
 from opal_registry.ownership.definitions import find_place
 from opal_registry.preflight.defaults import find_wrong_defaults
-from opal_registry.preflight.deferral import find_deferrable
 from opal_registry.preflight.expressions import Expression, find_foreign_sql, iter_expressions
 from opal_registry.preflight.extensions import find_missing, iter_wants
-from opal_registry.preflight.forbidden import find_forbidden
 from opal_registry.preflight.foreign_keys import find_impossible_keys
 from opal_registry.preflight.indexes import find_wrong_indexes
 from opal_registry.preflight.keys import find_long_keys
@@ -61,9 +59,7 @@ def _check(subject: Subject, expressions: list[Expression], made: frozenset[sa.T
     yield from find_long_keys(subject)
     yield from find_wrong_indexes(subject)
     yield from find_impossible_keys(subject, made)
-    yield from find_deferrable(subject)
     yield from find_foreign_sql(subject, expressions)
-    yield from find_forbidden(subject, expressions)
     yield from find_wrong_defaults(subject, expressions)
 
 

@@ -14,7 +14,6 @@ from opal_registry.preflight.target import DATABASES, MYSQL, Subject
 from opal_registry.preflight.wants import Want
 
 QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"")
-SUBQUERY = re.compile(r"\(\s*SELECT\b", re.IGNORECASE)
 CALL = re.compile(r"(?:(\w+)\.)?(\w+)\s*\(")
 
 SYNTAX = (
@@ -80,9 +79,6 @@ class Expression:
         texts: What is written by hand, without literals and quoted names.
         functions: The functions that are called, each after the schema it is said to be in; in lower case.
         columns: The columns that it looks at, those apart that are written by hand.
-        element: The whole, as SQLAlchemy has it.
-        has_subquery: Whether it asks other rows.
-        is_stored: Of a generated column, whether its values are kept.
     """
 
     clause: Clause
@@ -90,12 +86,9 @@ class Expression:
     texts: tuple[str, ...]
     functions: tuple[tuple[str, str], ...]
     columns: tuple[sa.Column[Any], ...]
-    element: Any
-    has_subquery: bool
-    is_stored: bool
 
 
-def make_expression(clause: Clause, part: str, element: Any, *, is_stored: bool = False) -> Expression:
+def make_expression(clause: Clause, part: str, element: Any) -> Expression:
     """Take a piece of SQL apart.
 
     Example:
@@ -107,9 +100,7 @@ def make_expression(clause: Clause, part: str, element: Any, *, is_stored: bool 
     called = [(".".join(node.packagenames), node.name) for node in nodes if type(node) is Function]
     called += [call for text in texts for call in CALL.findall(text)]
     functions = tuple(dict.fromkeys((schema.lower(), name.lower()) for schema, name in called))
-    columns = tuple(node for node in nodes if isinstance(node, sa.Column))
-    has_subquery = any(map(SUBQUERY.search, texts)) or any(isinstance(node, sa.SelectBase) for node in nodes)
-    return Expression(clause, part, texts, functions, columns, element, has_subquery, is_stored)
+    return Expression(clause, part, texts, functions, tuple(node for node in nodes if isinstance(node, sa.Column)))
 
 
 def _written(node: Any) -> str:
@@ -124,8 +115,7 @@ def iter_expressions(subject: Subject) -> Iterator[Expression]:
     for column in table.columns:
         default = column.server_default
         if isinstance(default, sa.Computed):
-            part, is_stored = f"the generated column {column.name!r}", bool(default.persisted)
-            yield make_expression("generated column", part, default.sqltext, is_stored=is_stored)
+            yield make_expression("generated column", f"the generated column {column.name!r}", default.sqltext)
         elif isinstance(default, sa.DefaultClause) and not isinstance(default.arg, (str, now)):
             yield make_expression("default", f"the default of column {column.name!r}", default.arg)
     for constraint in filter(subject.target.is_created, table.constraints):
