@@ -194,3 +194,13 @@ def test_a_batch_sends_at_its_end_and_in_order(engine: sa.Engine) -> None:
         assert told == ["SELECT 1", "SELECT 2"]
         batch.add(sa.text("SELECT 4"))
     assert told == ["SELECT 1", "SELECT 2", "SELECT 4"]
+
+
+def test_a_name_with_percent_signs_is_made_and_found_as_it_is_written(engine: sa.Engine) -> None:
+    table = sa.Table("50% off", sa.MetaData(), sa.Column("a%s", sa.Integer, primary_key=True))
+    with engine.begin() as connection:
+        assert not sa.inspect(connection).has_table("50% off")
+        create_tables(connection, [table])
+        connection.execute(sa.insert(table).values({"a%s": 1}))
+        assert connection.scalar(sa.select(table.c["a%s"])) == 1
+        assert sa.inspect(connection).get_table_names() == ["50% off"]

@@ -71,6 +71,7 @@ def _without_placeholders(dialect: sa.Dialect) -> sa.Dialect:
     plain.identifier_preparer = copy(plain.identifier_preparer)
     plain.identifier_preparer.dialect = plain
     plain.identifier_preparer._double_percents = False
+    plain.identifier_preparer._strings = {}  # how the other one quoted names
     plain.type_compiler_instance = type(plain.type_compiler_instance)(plain)
     if dialect.name in {"mysql", "mariadb"}:
         plain.ddl_compiler = _make_mysql_compiler(dialect.ddl_compiler)
