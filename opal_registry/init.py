@@ -95,6 +95,7 @@ def init(
     *,
     dry_run: bool = False,
     create_missing_database: bool = False,
+    fingerprint: str = "",
     step: Step = quiet_step,
     announce: Announce = lambda _: None,
 ) -> InitReport:
@@ -107,6 +108,7 @@ def init(
         registry: The registry of the suite.
         dry_run: Find out and render what would be done, and change nothing.
         create_missing_database: Make the database itself where it is missing (PostgreSQL, MySQL).
+        fingerprint: Of this image, by whoever has it already.
         step: Told what is being done.
         announce: Told what a person should know while it happens, such as who holds the lock.
 
@@ -123,9 +125,8 @@ def init(
         (('users',), 0)
     """
     started = time.perf_counter()
-    fingerprint = make_image_fingerprint(
-        registry.settings
-    )  # before plugins are imported: they may change what is found
+    if not (fingerprint or dry_run):  # before plugins are imported: they may change what is found
+        fingerprint = make_image_fingerprint(registry.settings)
     suite = registry.suite
     runs = [_Run(registry, bind) for bind in _binds(registry)]
     for run in runs:

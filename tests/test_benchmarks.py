@@ -1,9 +1,11 @@
 """The benchmark measures what it says: the generated suite is as large as told, and the proxy delays and counts."""
 
+import os
 import socket
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -227,9 +229,26 @@ def test_the_processor_time_of_children_counts(tmp_path: Path) -> None:
 
 
 def test_a_run_that_takes_too_long_is_stopped_with_its_children(tmp_path: Path) -> None:
-    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(3600)'])"
-    done = run([sys.executable, "-c", parent], environ={}, cwd=tmp_path, timeout=0.2)
-    assert (done.stopped, done.succeeded) == (True, False)
+    note = tmp_path / "child"
+    child = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(3600)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-I', '-S', '-c', {child!r}])"
+    for patience in (0.5, 5, 50):  # until the child had the time to begin
+        done = run([sys.executable, "-I", "-S", "-c", parent], environ={}, cwd=tmp_path, timeout=patience)
+        assert (done.stopped, done.succeeded) == (True, False)
+        if note.exists() and note.read_text():
+            break
+    end = time.monotonic() + 20
+    while _runs(int(note.read_text())):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # The choice

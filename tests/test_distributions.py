@@ -1,6 +1,6 @@
 """The tests' own installed distributions."""
 
-import time
+import signal
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,5 @@ def test_json_and_typed_input_are_passed_through(site: Site) -> None:
 
 def test_what_still_runs_is_killed(site: Site) -> None:
     process = site.start(site.core_python, "-c", "import time; time.sleep(600)")
-    began = time.monotonic()
     site.close()
-    assert process.returncode is not None
-    assert time.monotonic() - began < 10
+    assert process.returncode == -signal.SIGKILL

@@ -87,7 +87,8 @@ def _init(
     Nothing that exists is altered; a table of another shape is reported (exit code 1). Safe to repeat. Where neither code
     nor configuration has changed since, the ledger alone says that there is nothing to do.
     """
-    if not (dry_run or verify) and _report_recorded(run):
+    fingerprint = "" if dry_run else _make_fingerprint(run)
+    if not (dry_run or verify) and _report_recorded(run, fingerprint):
         return 0
     from opal_registry.cli import views
     from opal_registry.init import init
@@ -96,6 +97,7 @@ def _init(
         run.registry,
         dry_run=dry_run,
         create_missing_database=create_database,
+        fingerprint=fingerprint,
         step=run.step,
         announce=run.output.note,
     )
@@ -103,14 +105,19 @@ def _init(
     return report.exit_code
 
 
-def _report_recorded(run: Invocation) -> bool:
+def _make_fingerprint(run: Invocation) -> str:
+    from opal_registry.fingerprint import make_image_fingerprint
+
+    return make_image_fingerprint(run.settings)
+
+
+def _report_recorded(run: Invocation, fingerprint: str) -> bool:
     """Report what the ledger knows, if it is certain that there is nothing to do."""
     started = time.perf_counter()
     from opal_registry.cli.recorded import recorded_document, recorded_view
-    from opal_registry.fingerprint import make_image_fingerprint
     from opal_registry.warm import find_complete
 
-    complete = find_complete(run.settings, make_image_fingerprint(run.settings))
+    complete = find_complete(run.settings, fingerprint)
     if complete is None:
         return False
     seconds = time.perf_counter() - started

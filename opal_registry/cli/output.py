@@ -31,6 +31,16 @@ class Sheet:
     title: str = ""
 
 
+def counted(number: int, word: str) -> str:
+    """So many of something.
+
+    Example:
+        >>> counted(1, "table"), counted(2, "table")
+        ('1 table', '2 tables')
+    """
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 class Output:
     """Prints the result of one command.
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from opal_registry.cli.output import counted
 from opal_registry.warm import Complete, Recorded
 
 
@@ -22,8 +23,8 @@ def recorded_document(complete: Complete, *, seconds: float) -> dict[str, Any]:
 def recorded_view(complete: Complete, *, seconds: float) -> list[str]:
     """What ``init`` shows to people."""
     tables = sum(len(app.tables) for app in complete.sub_apps)
-    counted = f"{_count(tables, 'table')} of {_count(len(complete.sub_apps), 'sub-app')}"
-    summary = f"nothing to do: {counted} {'is' if tables == 1 else 'are'} as the ledger says; {seconds:.2f} s"
+    number = f"{counted(tables, 'table')} of {counted(len(complete.sub_apps), 'sub-app')}"
+    summary = f"nothing to do: {number} {'is' if tables == 1 else 'are'} as the ledger says; {seconds:.2f} s"
     where = [f"{bind}: {database}" for bind, database in complete.databases.items()]
     return [*where, f"{summary} (opal-db init --verify looks at {'it' if tables == 1 else 'them'})"]
 
@@ -43,7 +44,3 @@ def _sub_app(app: Recorded) -> dict[str, Any]:
         "import_seconds": 0,
         "seconds": 0,
     }
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from opal_registry.cli.output import Sheet
+from opal_registry.cli.output import Sheet, counted
 from opal_registry.doctor import Pulse
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.init import InitReport, SubAppReport
@@ -80,8 +80,8 @@ def init_view(report: InitReport) -> list[Sheet | str]:
     ]
     created = sum(len(sub_app.created) for sub_app in report.sub_apps)
     present = sum(len(sub_app.present) for sub_app in report.sub_apps)
-    apps = _count(len(report.sub_apps), "sub-app")
-    summary = f"{_count(created, 'table')} created, {present} present, {apps}, {report.seconds:.2f} s"
+    apps = counted(len(report.sub_apps), "sub-app")
+    summary = f"{counted(created, 'table')} created, {present} present, {apps}, {report.seconds:.2f} s"
     return [where, Sheet(columns, rows), *_findings(report), summary if created else f"nothing to create: {summary}"]
 
 
@@ -243,12 +243,8 @@ def _event_detail(event: Event) -> str:
         return ""
     created = {name: len(tables) for name, tables in event.detail["created"].items()}
     if len(created) > MOST_NAMED:
-        return f"{_count(sum(created.values()), 'table')} of {len(created)} sub-apps"
-    return ", ".join(f"{_count(number, 'table')} of {name}" for name, number in created.items()) or "no table"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+        return f"{counted(sum(created.values()), 'table')} of {len(created)} sub-apps"
+    return ", ".join(f"{counted(number, 'table')} of {name}" for name, number in created.items()) or "no table"
 
 
 def _refers_to(table: Any) -> list[str]:
