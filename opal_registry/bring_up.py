@@ -145,6 +145,7 @@ class BringUp:
         """A transaction that is not committed unless the connection that holds the lock is still there."""
         with self.engine.begin() as connection:
             with self._open(connection) as batch:
+                batch.add(sa.text(make_limit_of_waiting(self._dialect, self.locks.ddl_lock_timeout)))
                 yield batch
             guard.scalar(sa.select(1))
 
@@ -184,8 +185,6 @@ class BringUp:
                 batch.add(journal.make_step(OpenStep(app.name, 0, "", _count(to_create))))
 
     def _bring_up_all(self, batch: Batch, apps: Sequence[LoadedSubApp], *, is_chunk: bool) -> None:
-        if is_chunk:
-            batch.add(sa.text(make_limit_of_waiting(self._dialect, self.locks.ddl_lock_timeout)))
         creator = Creator(batch, self._known)
         for app in apps:
             batch.doing = f"recording sub-app {app.name!r}"
@@ -243,11 +242,11 @@ class BringUp:
         batch.add(events.make_insert(event) if self._is_transactional else events.make_update(event))
 
 
-def record_end(engine: sa.Engine, started_at: dt.datetime, error: OpalError | None) -> None:
+def record_end(engine: sa.Engine, started_at: dt.datetime, error: OpalError | None, *, wait: float) -> None:
     """Write down that a run failed, or was interrupted (no error), if there is where to.
 
-    Whatever hinders that has been said by the error itself. One that never had the lock has done nothing, and would have
-    to wait for it again; on SQLite so would any other.
+    Whatever hinders that has been said by the error itself, and a table that is locked is waited for so many seconds.
+    One that never had the lock has done nothing, and would have to wait for it again; on SQLite so would any other.
     """
     is_transactional = engine.dialect.name in TRANSACTIONAL
     if isinstance(error, AnotherRunError) or (engine.dialect.name == "sqlite" and isinstance(error, LockTimeoutError)):
@@ -257,15 +256,17 @@ def record_end(engine: sa.Engine, started_at: dt.datetime, error: OpalError | No
     outcome, said = (events.FAILED, error.problems) if error else (events.INTERRUPTED, ())
     event = events.make_event("init", started_at, outcome=outcome, error=[problem.what for problem in said])
     with contextlib.suppress(Exception), engine.begin() as connection:
+        if limit := make_limit_of_waiting(engine.dialect.name, wait):
+            connection.exec_driver_sql(limit)
         begun = not is_transactional and connection.execute(events.make_update(event)).rowcount
         if not begun:
             connection.execute(events.make_insert(event))
 
 
-def remember(engine: sa.Engine, work: Work) -> None:
+def remember(engine: sa.Engine, work: Work, *, wait: float) -> None:
     """Note the image that everything is complete for, or that it is not any more.
 
-    If somebody is at work, that is done another time.
+    If somebody is at work, or has locked the ledger for more than so many seconds, that is done another time.
     """
     image, own = work.image, {app.name for app in work.apps}
     entries = [entry for name, entry in work.found.entries.items() if name in own]
@@ -274,7 +275,7 @@ def remember(engine: sa.Engine, work: Work) -> None:
     with (
         contextlib.suppress(OpalError, sa.exc.SQLAlchemyError),
         begin_alone(engine) as connection,
-        try_lock(connection) as is_ours,
+        try_lock(connection, statement_wait=wait) as is_ours,
     ):
         found = ledger.read_ledger(connection, work.found.columns) if is_ours else {}
         for name in own & found.keys():

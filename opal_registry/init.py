@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from opal_registry.bring_up import Announce, BringUp, Deed, record_end, remember
-from opal_registry.engines.factory import make_server_engines, with_intent
+from opal_registry.engines.factory import make_server_engines
 from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import LockTimeoutError, OpalError, OwnershipError, Problem, SchemaError
@@ -25,6 +25,7 @@ from opal_registry.registry import Registry
 from opal_registry.schema.compiled import Compiler
 from opal_registry.schema.ddl import render_ddl
 from opal_registry.schema.live import Difference
+from opal_registry.schema.looking import look_at
 from opal_registry.schema.server import create_database
 from opal_registry.store import tables
 from opal_registry.store.ledger import Image
@@ -115,7 +116,7 @@ def init(
     Raises:
         PluginError: If a sub-app cannot be loaded, or its models cannot exist in its database.
         DatabaseError: If the database is unreachable, refuses, or fails.
-        LockTimeoutError: If another run does not end in time.
+        LockTimeoutError: If another run does not end in time, or somebody does not let go of a table.
 
     Example:
         >>> from opal_registry.settings.model import Settings
@@ -178,14 +179,12 @@ class _Run:
         if self.database_is_missing or is_missing_file(self.engine):
             self._judge(survey_nothing(self.apps, self.engine.dialect), None)
             return
-        with explained(self.engine.url, doing="looking at the tables"), self._read() as connection:
+        wait, role = self.registry.settings.locks.wait, self.settings.migration_role
+        with (
+            explained(self.engine.url, doing="looking at the tables"),
+            look_at(self.engine, wait=wait, role=role) as connection,
+        ):
             self._judge(survey(connection, self.apps), connection)
-
-    def _read(self) -> sa.Connection:
-        """A connection to look with; on PostgreSQL without a transaction, which would cost two round trips."""
-        if self.engine.dialect.name == "postgresql" and self.settings.migration_role is None:
-            return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        return with_intent(self.engine, "read_only").connect()
 
     def apply(self, image: Image | None, step: Step, announce: Announce) -> None:
         """Bring up every sub-app, all or nothing; again where a table was in use for too long."""
@@ -199,17 +198,17 @@ class _Run:
             except OpalError as error:
                 pause = next(pauses, None) if self._is_worth_repeating(error) else None
                 if pause is None:
-                    record_end(self.engine, started_at, error)
+                    record_end(self.engine, started_at, error, wait=locks.ddl_lock_timeout)
                     raise
                 time.sleep(pause)
             except KeyboardInterrupt:
-                record_end(self.engine, started_at, None)
+                record_end(self.engine, started_at, None, wait=locks.ddl_lock_timeout)
                 raise
             else:
                 self.work, self.deeds = attempt.work, attempt.deeds
                 break
         if not (self.deeds and self.work.is_fine):
-            remember(self.engine, self.work)
+            remember(self.engine, self.work, wait=locks.ddl_lock_timeout)
 
     def _is_worth_repeating(self, error: OpalError) -> bool:
         """Whether somebody only used a table for too long; on SQLite that can only have been the run itself."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from opal_registry.engines.factory import with_intent
 from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
 from opal_registry.registry import Registry
 from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.live import Difference
+from opal_registry.schema.looking import look_at
 from opal_registry.store.events import Event, read_events
 from opal_registry.store.journal import OpenStep
 from opal_registry.store.ledger import Entry
@@ -74,13 +74,14 @@ def get_status(registry: Registry) -> StatusReport:
     Raises:
         PluginError: If a sub-app cannot be loaded.
         DatabaseError: If a database is unreachable or refuses.
+        LockTimeoutError: If somebody has locked a table that is looked at, and does not let go in time.
     """
     suite = registry.suite
     databases, statuses = {}, []
     for bind in registry.settings.databases:
         engine = registry.engine(bind)
         apps = [app for app in suite.sub_apps if app.sub_app.bind == bind]
-        found = survey_engine(engine, apps)
+        found = survey_engine(engine, apps, wait=registry.settings.locks.wait)
         databases[bind] = describe_url(engine.url)
         withheld = find_withheld(apps, found)
         statuses += [_status(app, found, withheld.get(app.name, "")) for app in apps]
@@ -93,10 +94,11 @@ def find_absent(registry: Registry) -> tuple[SubAppStatus, ...]:
 
     Raises:
         DatabaseError: If a database is unreachable or refuses.
+        LockTimeoutError: If somebody has locked a table that is looked at, and does not let go in time.
     """
     found: list[SubAppStatus] = []
     for bind in registry.settings.databases:
-        entries = survey_engine(registry.engine(bind), []).entries
+        entries = survey_engine(registry.engine(bind), [], wait=registry.settings.locks.wait).entries
         found += [_absent(entry) for entry in _iter_absent(entries, registry.suite)]
     return tuple(found)
 
@@ -110,6 +112,7 @@ def get_events(registry: Registry, *, limit: int = 20) -> list[tuple[str, Event]
 
     Raises:
         DatabaseError: If a database is unreachable or refuses.
+        LockTimeoutError: If somebody has locked a table that is looked at, and does not let go in time.
     """
     found: list[tuple[str, Event]] = []
     for bind in registry.settings.databases:
@@ -118,7 +121,7 @@ def get_events(registry: Registry, *, limit: int = 20) -> list[tuple[str, Event]
             continue
         with (
             explained(engine.url, doing="reading the events"),
-            with_intent(engine, "read_only").connect() as connection,
+            look_at(engine, wait=registry.settings.locks.wait) as connection,
         ):
             columns = read_own_columns(connection, read_catalog(connection))
             found += [(bind, event) for event in read_events(connection, columns, limit=limit)]

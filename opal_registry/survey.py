@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from opal_registry.engines.factory import with_intent
 from opal_registry.engines.failures import check_sqlite_file, explained
 from opal_registry.engines.url import get_sqlite_path
 from opal_registry.schema.catalog import Catalog, make_catalog, read_catalog
 from opal_registry.schema.compiled import Compiler
 from opal_registry.schema.ddl import describe_tables
 from opal_registry.schema.live import Difference, Live
+from opal_registry.schema.looking import look_at
 from opal_registry.store import journal, ledger, tables
 from opal_registry.store.journal import OpenStep
 from opal_registry.store.ledger import Entry
@@ -83,11 +83,17 @@ def survey_nothing(apps: Sequence[LoadedSubApp], dialect: sa.Dialect) -> Survey:
     return Survey(make_catalog(dialect.name), {}, {}, {}, missing, {app.name: [] for app in apps})
 
 
-def survey_engine(engine: sa.Engine, apps: Sequence[LoadedSubApp]) -> Survey:
-    """The same, in a read-only transaction; a SQLite file that does not exist is not created, and holds nothing."""
+def survey_engine(engine: sa.Engine, apps: Sequence[LoadedSubApp], *, wait: float) -> Survey:
+    """The same on a connection of its own; a SQLite file that does not exist is not created, and holds nothing.
+
+    Args:
+        engine: The database.
+        apps: The sub-apps that live in it.
+        wait: For how many seconds to wait for a table that somebody has locked.
+    """
     if is_missing_file(engine):
         return survey_nothing(apps, engine.dialect)
-    with explained(engine.url, doing="looking at the tables"), with_intent(engine, "read_only").connect() as connection:
+    with explained(engine.url, doing="looking at the tables"), look_at(engine, wait=wait) as connection:
         return survey(connection, apps)
 
 

@@ -236,7 +236,7 @@ class LocksSettings(Section):
     """How processes that start at the same time wait for each other."""
 
     wait: Duration = 60.0
-    """How long to wait for another process that creates or migrates tables."""
+    """How long to wait for another process that creates or migrates tables; when looking, for a table that is locked."""
     ddl_lock_timeout: PositiveDuration = 2.0
     """How long one statement may wait for a table that is in use."""
     retries: Annotated[Whole, Field(ge=0, le=100)] = 5

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from opal_registry.errors import LockTimeoutError, Problem
 from opal_registry.store.holder import Holder
-from opal_registry.store.native_locks import AdvisoryLock, NamedLock, WriteLock, find_file, make_limit
+from opal_registry.store.native_locks import AdvisoryLock, NamedLock, WriteLock, find_file, make_limit, make_mysql_limit
 from opal_registry.store.sidecar import Sidecar
 
 LONGEST_PAUSE = 5.0
@@ -85,7 +85,7 @@ def hold_lock(
         wait: How many seconds to wait for others.
         where: Which database it is, for the error.
         announce: Told who is waited for; when that has become another one, again, but not more often than every 10 s.
-        statement_wait: On PostgreSQL, what :func:`make_limit_of_waiting` limits, in the same round trip.
+        statement_wait: What :func:`make_limit_of_waiting` limits, without a round trip of its own.
 
     Raises:
         AnotherRunError: If another one does not let go in time.
@@ -99,10 +99,10 @@ def hold_lock(
 
 
 @contextmanager
-def try_lock(connection: sa.Connection) -> Iterator[bool]:
+def try_lock(connection: sa.Connection, *, statement_wait: float | None = None) -> Iterator[bool]:
     """Be the only run in this database, or be told at once, with False, that another one is; see :func:`hold_lock`."""
     with ExitStack() as stack:
-        locks = _make_locks(connection)
+        locks = _make_locks(connection, statement_wait)
         for lock in locks:
             stack.callback(lock.release)
         yield all(lock.take(0) for lock in locks)
@@ -122,7 +122,7 @@ def make_limit_of_waiting(dialect: str, seconds: float) -> str:
         case "postgresql":
             return make_limit(seconds)
         case "mysql" | "mariadb":
-            return f"SET SESSION lock_wait_timeout = {max(1, math.ceil(seconds))}"
+            return f"SET {make_mysql_limit(seconds)}"
         case _:
             return ""
 
@@ -145,7 +145,7 @@ def _make_locks(connection: sa.Connection, statement_wait: float | None = None) 
             file = find_file(connection)
             return [Sidecar(file), WriteLock(connection)] if file else [WriteLock(connection)]
         case _:
-            return [NamedLock(connection)]
+            return [NamedLock(connection, statement_wait)]
 
 
 def _take(lock: Lock, deadline: float, announce: Callable[[str], None], *, wait: float, where: str) -> None:

@@ -20,7 +20,7 @@ KEY = int.from_bytes(sha256(NAME.encode()).digest()[:8], signed=True)
 LONGEST_NAME = 64
 """So many characters a named lock may have on MySQL."""
 
-STAY = "SET SESSION wait_timeout = GREATEST(@@SESSION.wait_timeout, 28800)"
+STAY = "SESSION wait_timeout = GREATEST(@@SESSION.wait_timeout, 28800)"
 """So many seconds, by default, the server keeps a connection that is silent, as one that holds a lock is."""
 
 TAKEN = ("55P03", "SQLITE_BUSY", "SQLITE_BUSY_RECOVERY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_BUSY_TIMEOUT")
@@ -107,21 +107,27 @@ class AdvisoryLock:
 
 
 class NamedLock:
-    """MySQL: a lock of the connection, in the whole server, under a name that holds the database's."""
+    """MySQL: a lock of the connection, in the whole server, under a name that holds the database's.
+
+    Args:
+        connection: The database.
+        statement_wait: For how many seconds the connection's further statements wait for a table; None: as usual.
+    """
 
     awaited, holding = RUN, RUN_HOLDS
     attempt = 1.0
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, statement_wait: float | None = None) -> None:
         self._connection = connection
         self._name = make_name(connection.engine.url.database or "")
         self._held = False
+        self._settings = STAY if statement_wait is None else f"{STAY}, {make_mysql_limit(statement_wait)}"
 
     def take(self, seconds: float) -> bool:
         """Get the lock, within so many seconds, rounded up to whole ones."""
         self._held = bool(self._connection.scalar(sa.select(sa.func.get_lock(self._name, math.ceil(seconds)))))
         if self._held:
-            self._connection.exec_driver_sql(STAY)
+            self._connection.exec_driver_sql(f"SET {self._settings}")
         return self._held
 
     def find_holder(self) -> Holder | None:
@@ -215,6 +221,16 @@ def make_limit(seconds: float) -> str:
         'SET LOCAL lock_timeout = 2000'
     """
     return f"SET LOCAL lock_timeout = {_milliseconds(seconds)}"
+
+
+def make_mysql_limit(seconds: float) -> str:
+    """The same for a connection to MySQL, where it counts whole seconds, as what follows ``SET``.
+
+    Example:
+        >>> make_mysql_limit(0.5)
+        'SESSION lock_wait_timeout = 1'
+    """
+    return f"SESSION lock_wait_timeout = {max(1, math.ceil(seconds))}"
 
 
 def find_file(connection: sa.Connection) -> str | None:
