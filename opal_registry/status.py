@@ -11,7 +11,7 @@ from opal_registry.schema.live import Difference
 from opal_registry.schema.looking import look_at
 from opal_registry.store.events import Event, read_events
 from opal_registry.store.journal import OpenStep
-from opal_registry.store.ledger import Entry
+from opal_registry.store.ledger import Entry, as_kept
 from opal_registry.suite import LoadedSubApp, Quarantined, Suite
 from opal_registry.survey import Survey, is_missing_file, read_own_columns, survey_engine
 from opal_registry.work import find_withheld
@@ -157,7 +157,7 @@ def _judge(app: LoadedSubApp, found: Survey, withheld: str) -> tuple[str, str]:
         return "pending", f"{len(missing)} to create: {', '.join(missing)} (opal-db init)"
     if entry is None:
         return "pending", "not recorded in the ledger (opal-db init)"
-    if entry.is_newer_than(app.distribution, app.version) and entry.version != app.version:
+    if entry.is_newer_than(app.distribution, app.version) and entry.version != as_kept(app.version, "version"):
         return "ahead", f"the database was written by {entry.version}"
     return "ready", ""
 

@@ -12,6 +12,9 @@ from opal_registry.errors import PluginError, Problem
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}\Z")
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 LOCATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+LONGEST_SCHEMA = 63
+"""So many characters the name of a schema may have on every database."""
+
 CREATE = ("models", "migrations", "external")
 
 
@@ -27,7 +30,7 @@ class SubApp:
         create: How its tables come to be on a fresh database: ``models`` (``init`` creates them), ``migrations`` (its
             revisions do) or ``external`` (somebody else does, and ``init`` only looks whether they are there).
         table_prefix: What the name of each of its tables must start with, if anything.
-        schema: The database schema that its models declare, if any.
+        schema: The database schema that its models declare, if any; at most 63 characters.
         bind: Which of the configured databases its tables live in.
         metadata: ``package.module:attribute`` of what holds foreign tables to adopt: ``MetaData`` objects, declarative
             bases, anything with such a ``metadata``, or functions without arguments that return one of these.
@@ -74,6 +77,8 @@ class SubApp:
             value = getattr(self, field)
             if not (value is None and field != "bind") and not (isinstance(value, str) and value):
                 found.append(self._fault(field, value, "write it as a text that is not empty"))
+        if isinstance(self.schema, str) and len(self.schema) > LONGEST_SCHEMA:
+            found.append(self._fault("schema", self.schema, f"use a name of at most {LONGEST_SCHEMA} characters"))
         if self.create not in CREATE:
             found.append(self._fault("create", self.create, f"choose one of {', '.join(CREATE)}"))
         elif self.create == "migrations" and self.migrations is None:

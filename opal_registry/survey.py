@@ -118,14 +118,14 @@ def make_entry(app: LoadedSubApp, compiler: Compiler) -> Entry:
     }
     return Entry(
         name=app.name,
-        distribution=app.distribution,
-        version=app.version,
+        distribution=ledger.as_kept(app.distribution, "distribution"),
+        version=ledger.as_kept(app.version, "version"),
         bind=app.sub_app.bind,
         schema=app.sub_app.schema,
         fingerprint=ledger.make_fingerprint(describe_tables(app.tables, compiler)),
         tables=tuple(sorted(table.fullname for table in app.tables)),
         foreign_columns=tuple(sorted(needed)),
-        seeded=app.version,
+        seeded=ledger.as_kept(app.version, "seeded"),
     )
 
 

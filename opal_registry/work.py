@@ -77,7 +77,7 @@ class Work:
         entry = self.found.entries.get(app.name)
         if self.to_create[app.name] or app.name in self.found.steps or entry is None:
             return True
-        return entry.seeded != app.version and not entry.is_newer_than(app.distribution, app.version)
+        return entry.seeded != self.entries[app.name].seeded and not entry.is_newer_than(app.distribution, app.version)
 
     def chunks(self, dialect: str) -> list[list[LoadedSubApp]]:
         """The sub-apps that are brought up in one transaction each."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from opal_registry.store.ledger import Entry, make_fingerprint, needs_writing
+from opal_registry.store.ledger import Entry, as_kept, make_fingerprint, needs_writing
 from opal_registry.store.tables import sub_apps as table
 from tests.databases import engine_of
 from tests.distributions import Site
@@ -227,3 +227,40 @@ def test_a_table_of_that_name_that_is_no_ledger_is_reported(
     assert done.code == 4
     assert "opal_sub_apps" in done.err
     assert "Traceback" not in done.err
+
+
+LONG = "1.0+" + "build" * 30
+
+
+def test_a_version_that_is_too_long_for_the_ledger_stops_no_run(
+    quick_site: Site, env: dict[str, str | None], any_database_url: str
+) -> None:
+    quick_site.sub_app("shop", MODELS, version=LONG, requires=("core",), hooks=SEED)
+    assert "seeding shop" in quick_site.run("init", env=env).err
+    [row] = [row for name, row in rows(any_database_url).items() if name == "shop"]
+    assert (len(row["version"]), row["version"][:8], row["seeded"]) == (100, "1.0+buil", row["version"])
+    assert quick_site.run("init", "--json", env=env).json["recorded"] is True
+    done = quick_site.run("init", "--verify", env=env)
+    assert (done.code, "seeding" in done.err) == (0, False), done
+    assert rows(any_database_url)["shop"] == row
+    assert quick_site.run("status", env=env).code == 0
+
+
+def test_another_version_that_is_as_long_is_another_one(quick_site: Site, env: dict[str, str | None]) -> None:
+    for version in (LONG, LONG + "2"):
+        quick_site.sub_app("shop", MODELS, version=version, requires=("core",), hooks=SEED)
+        assert "seeding shop" in quick_site.run("init", env=env).err
+
+
+def test_a_distribution_may_have_a_long_name(
+    quick_site: Site, env: dict[str, str | None], any_database_url: str
+) -> None:
+    quick_site.sub_app("shop", MODELS, distribution="shop-" + "x" * 215, requires=("core",))
+    assert quick_site.run("init", env=env).code == 0
+    assert len(rows(any_database_url)["shop"]["distribution"]) == 200
+    assert quick_site.run("init", "--json", env=env).json["recorded"] is True
+    assert quick_site.run("init", "--verify", "--json", env=env).code == 0
+
+
+def test_a_later_version_is_later_however_long_it_is() -> None:
+    assert entry(version=as_kept("1.1+" + "x" * 200, "version")).is_newer_than("opal-shop", "1.0+" + "x" * 200)

@@ -210,6 +210,11 @@ WRONG = [
     ("database: {url: 'x:', replicas: [{url: 5}]}", "database.replicas[0].url must be text", "quotes"),
     ("binds: {default: {url: 'x:'}}", "binds cannot hold the key default", "under database"),
     ("binds: {a-b: {url: 'x:'}}", "binds cannot hold the key 'a-b'", "lower-case letters"),
+    (
+        f"binds: {{{'a' * 64}: {{url: 'x:'}}}}",
+        f"binds cannot hold the key '{'a' * 30}...'",
+        "at most 63 characters, not 64",
+    ),
     ("binds: {a: {}}", "binds holds a, which does not say how to connect", "under binds.a"),
     ("binds: {a: {url: 'x:', host: h}}", "binds.a says in several ways how to connect: url and host", "keep url"),
     ("sub_apps: {on_error: quarntine}", "sub_apps.on_error cannot be 'quarntine'", "did you mean quarantine?"),

@@ -59,6 +59,7 @@ def test_what_is_not_a_name(name: object) -> None:
         ("bind", None, "None"),
         ("bind", "", "''"),
         ("schema", "", "''"),
+        ("schema", "s" * 64, f"'{'s' * 64}'"),
         ("table_prefix", 3, "3"),
         ("migrations", b"alpha:migrations", "b'alpha:migrations'"),
         ("create", "never", "'never'"),

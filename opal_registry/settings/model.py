@@ -36,6 +36,9 @@ FORMS: dict[str, tuple[str, ...]] = {
 """The ways to say how a database is reached, and the keys that say it; they exclude each other."""
 
 RESERVED: dict[str, Any] = {"reserved": True}
+LONGEST_BIND = 63
+"""So many characters a bind key may have: the ledger keeps it."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 
 
@@ -326,6 +329,9 @@ class Settings(Section):
                 raise fault("cannot hold the key default", "write the default database under database")
             if not _NAME.match(key):
                 raise fault(f"cannot hold the key {key!r:.40}", "use lower-case letters, digits and underscores")
+            if len(key) > LONGEST_BIND:
+                what = f"cannot hold the key {key[:30] + '...'!r}"
+                raise fault(what, f"use at most {LONGEST_BIND} characters, not {len(key)}")
             if database.form is None:
                 what = f"holds {key}, which does not say how to connect"
                 raise fault(what, f"write url, or the parts, or cloud_sql under binds.{key}")

@@ -51,8 +51,8 @@ class Entry:
 
     Args:
         name: The sub-app.
-        distribution: The distribution that brought it; empty if none was known.
-        version: The version of that distribution when the row was written.
+        distribution: The distribution that brought it, :func:`as_kept`; empty if none was known.
+        version: The version of that distribution when the row was written, :func:`as_kept`.
         bind: The bind key it was written for.
         schema: The schema that it declares.
         fingerprint: A digest of the definitions of its tables.
@@ -83,6 +83,7 @@ class Entry:
 
     def is_newer_than(self, distribution: str, version: str) -> bool:
         """Whether this was written by a later release of the same distribution, or for the same one by a later registry."""
+        distribution, version = as_kept(distribution, "distribution"), as_kept(version, "version")
         theirs, ours = _find_version(self.version), _find_version(version)
         if self.distribution != distribution or theirs is None or ours is None:
             return False
@@ -119,6 +120,22 @@ def own_version() -> str:
 def signature() -> str:
     """What this package signs its rows with."""
     return f"{OWN_DISTRIBUTION} {own_version()}"
+
+
+def as_kept(text: str, column: str) -> str:
+    """A text as a column of the ledger keeps it: one that is too long is cut, and told from others by a digest.
+
+    Of a version with a long local part that is still a version, as late as it was.
+
+    Example:
+        >>> as_kept("1.4", "version"), as_kept("1.4+" + "a" * 200, "version")[78:]
+        ('1.4', 'aaaaa.d9f2f5ad3a0f0167')
+    """
+    longest: int = sub_apps.c[column].type.length  # type: ignore[attr-defined]
+    if len(text) <= longest:
+        return text
+    end = "." + sha256(text.encode()).hexdigest()[:16]
+    return text[: longest - len(end)].rstrip("._-+") + end
 
 
 def make_fingerprint(statements: list[str]) -> str:
