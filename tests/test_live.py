@@ -301,6 +301,25 @@ def test_an_enum_of_mariadb_may_have_more_values_but_not_fewer(
     assert all(difference.mend == "migrate the column, or correct the model" for difference in differences)
 
 
+@pytest.mark.parametrize("there", ["DATETIME", "DATETIME(3)"])
+def test_a_moment_that_mariadb_keeps_without_its_fraction_is_a_note(mariadb_url: str, there: str) -> None:
+    engine = engine_of(mariadb_url)
+    model = thing(sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", UtcDateTime))
+    [difference] = compare(engine, f"CREATE TABLE things (id INTEGER PRIMARY KEY, at {there} NULL)", model)
+    assert (str(difference), difference.harmful) == (
+        f"things.at: the type is {there}, the model says DATETIME(6): fractions of a second are lost",
+        False,
+    )
+    engine.dispose()
+
+
+def test_one_that_it_keeps_more_finely_than_need_be_is_none(mariadb_url: str) -> None:
+    engine = engine_of(mariadb_url)
+    model = thing(sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", my.DATETIME(fsp=3)))
+    assert compare(engine, "CREATE TABLE things (id INTEGER PRIMARY KEY, at DATETIME(6) NULL)", model) == []
+    engine.dispose()
+
+
 def test_a_type_that_nobody_knows_is_reported_without_a_warning(postgres_url: str) -> None:
     engine = engine_of(postgres_url)
     [difference] = compare(engine, "CREATE TABLE things (c pg_lsn)", thing(sa.Column("c", sa.Text)))

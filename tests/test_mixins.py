@@ -21,13 +21,13 @@ class Report(UUIDKey, Timestamps, make_base()):  # type: ignore[misc]
     """A model that uses all of them."""
 
     __tablename__ = "reports"
-    name: sa_orm.Mapped[str | None]
+    name: sa_orm.Mapped[str | None] = sa_orm.mapped_column(sa.String(50))
 
 
 @pytest.fixture
-def session(database_url: str) -> Iterator[sa_orm.Session]:
+def session(any_database_url: str) -> Iterator[sa_orm.Session]:
     """A session of a database with the table ``reports``."""
-    engine = engine_of(database_url)
+    engine = engine_of(any_database_url)
     Report.metadata.create_all(engine)
     with sa_orm.Session(engine) as session:
         yield session
@@ -60,6 +60,23 @@ def test_a_moment_comes_back_in_utc(session: sa_orm.Session) -> None:
     session.expire(report)
     assert report.created_at == moment
     assert report.created_at.tzinfo == dt.UTC
+
+
+def test_a_moment_is_kept_to_the_microsecond(session: sa_orm.Session) -> None:
+    moment = dt.datetime(2026, 11, 23, 8, 30, 1, 999_999, tzinfo=dt.UTC)
+    session.add(Report(created_at=moment))
+    session.flush()
+    session.expire_all()
+    assert session.scalars(sa.select(Report.created_at).where(Report.created_at == moment)).all() == [moment]
+
+
+def test_mariadb_dates_a_row_as_finely(mariadb_url: str) -> None:
+    engine = engine_of(mariadb_url)
+    Report.metadata.create_all(engine)
+    with engine.connect() as connection:
+        columns = {column["name"]: column for column in sa.inspect(connection).get_columns("reports")}
+    assert [columns[name]["default"] for name in ("created_at", "updated_at")] == ["current_timestamp(6)"] * 2
+    engine.dispose()
 
 
 def test_moments_are_compared_whatever_zone_they_are_asked_in(session: sa_orm.Session) -> None:

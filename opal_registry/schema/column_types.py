@@ -16,6 +16,9 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 PRECISION = re.compile(r"FLOAT\((\d+)\)")
 LARGE = re.compile(r"(TEXT|BLOB)\((\d+)\)")
 CHARSET = re.compile(r" (CHARACTER SET|COLLATE) \w+")
+FRACTION = re.compile(r"(?P<kind>DATETIME|TIMESTAMP|TIME)(\((?P<digits>\d)\))?")
+"""How MySQL says how many digits of a second's fraction it keeps; none unless it is told."""
+
 SIZES = {"TINY": 2**8, "": 2**16, "MEDIUM": 2**24, "LONG": 2**32}
 """How MySQL calls texts and binaries of fewer bytes than this."""
 
@@ -37,6 +40,16 @@ class TypeComparison:
             return True
         ask = {"sqlite": self._is_declared, "postgresql": self._is_same_to_postgresql}
         return ask.get(self._connection.dialect.name, self._is_same_to_mysql)(column, there)
+
+    def is_coarser(self, column: sa.Column[Any], there: ReflectedColumn) -> bool:
+        """Whether MySQL keeps the times of a column with fewer digits than its model says, and does nothing else to them."""
+        dialect = self._connection.dialect
+        if dialect.name not in {"mysql", "mariadb"}:
+            return False
+        live, model = (FRACTION.fullmatch(type_text(kind, dialect)) for kind in (there["type"], column.type))
+        if not (live and model) or live["kind"] != model["kind"]:
+            return False
+        return int(live["digits"] or 0) < int(model["digits"] or 0)
 
     @cached_property
     def _alembic(self) -> Any:
@@ -74,7 +87,7 @@ class TypeComparison:
         live, model = type_text(there["type"], dialect), type_text(column.type, dialect)
         if model.startswith("NATIONAL "):  # a character set, which is not called the same in all releases
             return CHARSET.sub("", live) == model.removeprefix("NATIONAL ")
-        return live == _stored_by_mysql(model)
+        return _without_fraction(live) == _without_fraction(_stored_by_mysql(model))
 
 
 def type_text(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> str:
@@ -87,6 +100,11 @@ def type_text(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> str:
 
 def _folded(text: str) -> str:
     return "".join(text.split()).casefold()
+
+
+def _without_fraction(text: str) -> str:
+    time = FRACTION.fullmatch(text)
+    return time["kind"] if time else text
 
 
 def _stored_by_mysql(text: str) -> str:

@@ -138,10 +138,11 @@ class Live:
         return f"{add}{names.format_column(column)} {kind}, give every row a value, then forbid NULL"
 
     def _compare_column(self, table: sa.Table, column: sa.Column[Any], there: ReflectedColumn) -> Iterator[Difference]:
-        if not self._comparison.is_same(column, there):
+        is_coarser = self._comparison.is_coarser(column, there)
+        if is_coarser or not self._comparison.is_same(column, there):
             is_, should = type_text(there["type"], self._dialect), type_text(column.type, self._dialect)
-            what = f"the type is {is_}, the model says {should}"
-            yield Difference(table.fullname, column.name, what, MIGRATE)
+            what = f"the type is {is_}, the model says {should}{': fractions of a second are lost' * is_coarser}"
+            yield Difference(table.fullname, column.name, what, MIGRATE, harmful=not is_coarser)
         elif lacking := _lacking_labels(column.type, there["type"]):
             name = getattr(there["type"], "name", None)  # MySQL's enums have none
             what = f"the type {name} lacks the value {lacking}" if name else f"the type lacks the value {lacking}"

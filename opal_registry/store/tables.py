@@ -24,20 +24,6 @@ class Json(sa.TypeDecorator[Any]):
         return lambda value: quote(json.dumps(value))
 
 
-class Moment(UtcDateTime):
-    """A moment to the microsecond, which MySQL would otherwise cut to the second: events are in the order of theirs."""
-
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        """The database's type."""
-        if dialect.name not in {"mysql", "mariadb"}:
-            return super().load_dialect_impl(dialect)
-        from sqlalchemy.dialects.mysql import DATETIME
-
-        return dialect.type_descriptor(DATETIME(fsp=6))
-
-
 metadata = sa.MetaData()
 
 sub_apps = sa.Table(
@@ -57,8 +43,8 @@ sub_apps = sa.Table(
     sa.Column("sources", Json),
     sa.Column("min_reader", sa.Integer, nullable=False),
     sa.Column("written_by", sa.String(100), nullable=False),
-    sa.Column("installed_at", Moment, nullable=False),
-    sa.Column("updated_at", Moment, nullable=False),
+    sa.Column("installed_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
     mysql_charset="utf8mb4",
 )
 """The ledger: one row per sub-app."""
@@ -70,7 +56,7 @@ steps = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("table_name", sa.String(255), nullable=False),
     sa.Column("statement", sa.Text, nullable=False),
-    sa.Column("begun_at", Moment),
+    sa.Column("begun_at", UtcDateTime),
     mysql_charset="utf8mb4",
 )
 """The journal of a run that is not one transaction: what it has begun, or still has to do. Empty when it is done."""
@@ -84,7 +70,7 @@ events = sa.Table(
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("os_user", sa.String(100), nullable=False),
     sa.Column("written_by", sa.String(100), nullable=False),
-    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("seconds", sa.Float),
     sa.Column("outcome", sa.String(20), nullable=False),
     sa.Column("detail", Json),

@@ -12,7 +12,7 @@ from monitoriq.models.checks import MonitoredService
 from monitoriq.models.rules import MonitorRule
 from monitoriq.models.severities import MonitorSeverity
 from opal_registry.database import Base
-from opal_registry.mixins import UtcDateTime, UUIDKey, utc_now
+from opal_registry.mixins import ServerNow, UtcDateTime, UUIDKey, utc_now
 from opal_registry.models import User
 
 
@@ -48,7 +48,7 @@ class MonitorAlert(UUIDKey, Base):
     )
     summary: sa_orm.Mapped[str] = sa_orm.mapped_column(sa.String(300))
     fired_at: sa_orm.Mapped[dt.datetime] = sa_orm.mapped_column(
-        UtcDateTime, default=utc_now, server_default=sa.func.now()
+        UtcDateTime, default=utc_now, server_default=ServerNow()
     )
     acknowledged_at: sa_orm.Mapped[dt.datetime | None] = sa_orm.mapped_column(UtcDateTime)
     acknowledged_by_id: sa_orm.Mapped[int | None] = sa_orm.mapped_column(
