@@ -128,7 +128,7 @@ _DRIVERS = {
     "psycopg_c",
     "pymysql",
 }
-_PASSED_OVER = sys.stdlib_module_names | {"opal_registry", "pluggy", "sqlalchemy"} | _DRIVERS
+_PASSED_OVER = sys.stdlib_module_names | {"alembic", "opal_registry", "pluggy", "sqlalchemy"} | _DRIVERS
 """Packages that only do what they are told: the place is where they were told."""
 
 

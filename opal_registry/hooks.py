@@ -1,24 +1,18 @@
 """Calling the hooks of a sub-app inside the transaction that brings it up: its own plugin's, and nobody else's."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import sqlalchemy as sa
 
 from opal_registry.discovery import Discovery
 from opal_registry.engines.failures import explain, is_outage, without_secret
+from opal_registry.engines.kept_open import kept_open
 from opal_registry.errors import DatabaseError, LockTimeoutError, PluginError
 from opal_registry.guard import guarded
 from opal_registry.sessions import OpalSession
 from opal_registry.suite import LoadedSubApp
-
-_START = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*"
-_WORDS = r"BEGIN|START\s+TRANSACTION|COMMIT|END|ABORT|ROLLBACK(?!\s+(?:WORK\s+|TRANSACTION\s+)?TO\b)"
-ENDS = re.compile(rf"{_START}(?P<words>{_WORDS})\b", re.IGNORECASE | re.DOTALL)
-"""Statements that end the transaction they are executed in."""
 
 
 def tell_of_tables(
@@ -72,63 +66,3 @@ def _explain_waiting(error: DatabaseError) -> DatabaseError:
 
 def _make_session(connection: sa.Connection) -> OpalSession:
     return OpalSession(bind=connection, join_transaction_mode="create_savepoint")
-
-
-@contextmanager
-def kept_open(connection: sa.Connection) -> Iterator[None]:
-    """See to it that code which is handed the connection does not end the transaction it is in.
-
-    Raises:
-        RuntimeError: If it tries to: nothing of it is done then. Also if it did, past SQLAlchemy, where the driver knows.
-    """
-    transaction = connection.get_transaction()
-    with ExitStack() as stack:
-        for event, listener in REFUSALS.items():
-            sa.event.listen(connection, event, listener)
-            stack.callback(sa.event.remove, connection, event, listener)
-        yield
-    if connection.get_transaction() is not transaction or not _is_in_transaction(connection):
-        raise RuntimeError("the transaction was ended here: that is done when everything is")
-    if _is_broken(connection):
-        raise RuntimeError("a statement failed, and its error was passed over: use connection.begin_nested() for that")
-
-
-def _refuse_commit(_: sa.Connection) -> None:
-    raise RuntimeError("the connection must not be committed here: that is done when everything is")
-
-
-def _refuse_rollback(_: sa.Connection) -> None:
-    raise RuntimeError("the connection must not be rolled back here: undo your own in connection.begin_nested()")
-
-
-def _refuse_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-    if found := ENDS.match(statement):
-        raise RuntimeError(
-            f"{found['words'].upper()} must not be executed here: the transaction ends when everything is done"
-        )
-
-
-REFUSALS: dict[str, Callable[..., None]] = {
-    "commit": _refuse_commit,
-    "rollback": _refuse_rollback,
-    "before_cursor_execute": _refuse_statement,
-}
-"""By SQLAlchemy's event, who raises an error."""
-
-
-def _is_broken(connection: sa.Connection) -> bool:
-    """Whether the server refuses everything else in this transaction."""
-    driver: Any = connection.connection.driver_connection
-    return connection.dialect.driver == "psycopg" and driver.info.transaction_status.name == "INERROR"
-
-
-def _is_in_transaction(connection: sa.Connection) -> bool:
-    """Whether the driver is in a transaction; where it does not know, it is taken to be."""
-    driver = connection.connection.driver_connection
-    match connection.dialect.driver:
-        case "pysqlite":
-            return bool(driver.in_transaction)  # type: ignore[union-attr]
-        case "psycopg":
-            return bool(driver.info.transaction_status)  # type: ignore[union-attr]  # IDLE is 0
-        case _:
-            return True

@@ -1,7 +1,8 @@
 """In which order the sub-apps come, and the tables of each: the same everywhere, every time."""
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,11 +23,12 @@ class CycleError(PluginError):
         self.path = tuple(path)
 
 
-def order(needs: Mapping[str, Iterable[str]]) -> list[str]:
-    """Sort names so that each comes after what it needs; among equals the first by name comes first.
+def order(needs: Mapping[str, Iterable[str]], key: Callable[[str], Any] = str) -> list[str]:
+    """Sort names so that each comes after what it needs; among those that could come next, the first by key does.
 
     Args:
         needs: For each name the names it needs; needs that are no key are passed over.
+        key: What names are compared by; the names themselves unless given.
 
     Raises:
         CycleError: If the needs form a circle.
@@ -41,17 +43,19 @@ def order(needs: Mapping[str, Iterable[str]]) -> list[str]:
           mend:  let one of them do without the other: drop the requirement or the foreign key that closes the circle
     """
     waits = {name: {need for need in wanted if need in needs and need != name} for name, wanted in needs.items()}
-    ready = [name for name, wanted in waits.items() if not wanted]
+    needed_by: dict[str, list[str]] = {}
+    for name, wanted in waits.items():
+        for need in wanted:
+            needed_by.setdefault(need, []).append(name)
+    ready = [(key(name), name) for name, wanted in waits.items() if not wanted]
     heapq.heapify(ready)
     ordered: list[str] = []
     while ready:
-        done = heapq.heappop(ready)
-        ordered.append(done)
-        for name, wanted in waits.items():
-            if done in wanted:
-                wanted.remove(done)
-                if not wanted:
-                    heapq.heappush(ready, name)
+        ordered.append(done := heapq.heappop(ready)[1])
+        for name in needed_by.get(done, ()):
+            waits[name].remove(done)
+            if not waits[name]:
+                heapq.heappush(ready, (key(name), name))
     if len(ordered) < len(waits):
         raise CycleError(_circle({name: wanted for name, wanted in waits.items() if wanted}))
     return ordered

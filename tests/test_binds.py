@@ -15,7 +15,7 @@ from tests.postgres import Cluster
 from tests.writing import model, models, refers
 
 Env = dict[str, str | None]
-OWN = ["opal_events", "opal_steps", "opal_sub_apps"]
+OWN = ["opal_events", "opal_revisions", "opal_steps", "opal_sub_apps"]
 """The registry's own tables."""
 
 NOTES = models(model("Note", "notes"))

@@ -278,7 +278,7 @@ class TestDamagedLedger:
         completes(quick_site, any_database_url)
         return any_database_url
 
-    @pytest.mark.parametrize("table", ["opal_events", "opal_steps", "opal_sub_apps"])
+    @pytest.mark.parametrize("table", ["opal_events", "opal_revisions", "opal_steps", "opal_sub_apps"])
     def test_a_table_that_is_gone_is_made_again(self, quick_site: Site, url: str, table: str) -> None:
         execute(url, f"DROP TABLE {table}")
         completes(quick_site, url, "--verify")

@@ -42,7 +42,7 @@ SHOP = (
         user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"), index=True)
 """
 )
-OWN = ["opal_events", "opal_steps", "opal_sub_apps"]
+OWN = ["opal_events", "opal_revisions", "opal_steps", "opal_sub_apps"]
 """The registry's own tables."""
 
 NOTES = (

@@ -78,6 +78,22 @@ events = sa.Table(
 )
 """Who ran what, and when; nothing is written for a run that found nothing to do."""
 
+revisions = sa.Table(
+    "opal_revisions",
+    metadata,
+    sa.Column("sub_app", sa.String(30), primary_key=True),
+    sa.Column("revision", sa.String(32), primary_key=True),
+    sa.Column("checksum", sa.String(64)),
+    sa.Column("pins", Json),
+    sa.Column("phase", sa.String(10)),
+    sa.Column("version", sa.String(100), nullable=False),
+    sa.Column("written_by", sa.String(100), nullable=False),
+    sa.Column("applied_at", UtcDateTime, nullable=False),
+    sa.Column("seconds", sa.Float),
+    mysql_charset="utf8mb4",
+)
+"""Every revision that is applied; ``seconds`` is NULL where it was not run, but its tables came from the models."""
+
 Columns = Mapping[str, Collection[str]]
 """The names of the columns of those of the tables above that are there."""
 

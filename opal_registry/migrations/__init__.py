@@ -1,0 +1,1 @@
+"""Histories of sub-apps that are released independently, run in one database by Alembic."""

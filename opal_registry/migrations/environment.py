@@ -1,0 +1,130 @@
+"""Running revisions of one sub-app on one connection: Alembic does it, each in a transaction of its own.
+
+A revision sees what it would see in any Alembic environment: ``op`` and ``context`` of the package ``alembic``.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import context as alembic_context
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext, MigrationStep
+from alembic.util import CommandError
+
+from opal_registry.base import NAMING_CONVENTION
+from opal_registry.engines.failures import explain, is_database_error
+from opal_registry.engines.kept_open import KeptOpen
+from opal_registry.engines.url import describe_url
+from opal_registry.errors import DatabaseError, PluginError, Problem
+from opal_registry.guard import find_place, guarded
+from opal_registry.migrations.history import History
+from opal_registry.migrations.revision_file import Revision
+
+TRANSACTIONAL = {"postgresql", "sqlite"}
+"""Databases that take DDL back."""
+
+Applied = Callable[[sa.Connection, Revision, float], None]
+"""Called inside the transaction of a revision that was run, with the seconds that it took."""
+
+
+@contextmanager
+def make_environment(connection: sa.Connection, history: History, **options: Any) -> Iterator[EnvironmentContext]:
+    """Alembic's environment for the history of a sub-app, as an ``env.py`` would configure it.
+
+    Args:
+        connection: The database; in no transaction.
+        history: The history.
+        **options: More of ``EnvironmentContext.configure``.
+    """
+    defaults: dict[str, Any] = {
+        "version_table": history.version_table,
+        "target_metadata": sa.MetaData(naming_convention=NAMING_CONVENTION),
+        "transaction_per_migration": True,
+        "transactional_ddl": connection.dialect.name in TRANSACTIONAL,
+        "render_as_batch": True,
+    }
+    with EnvironmentContext(Config(), history.script) as environment:
+        environment.configure(connection=connection, **defaults | options)
+        yield environment
+
+
+def run_revisions(
+    connection: sa.Connection,
+    history: History,
+    revisions: Sequence[Revision],
+    *,
+    applied: Applied,
+    downgrade: bool = False,
+) -> None:
+    """Run revisions of one sub-app, in the order given, each in a transaction of its own.
+
+    Args:
+        connection: The database; in no transaction.
+        history: Where they are from.
+        revisions: Which ones.
+        applied: Called inside the transaction of each, after it.
+        downgrade: Whether to take them back instead.
+
+    Raises:
+        PluginError: If one of them fails by itself.
+        DatabaseError: If the database fails, or refuses a statement of one of them.
+    """
+    runs = [_Run(history, each, connection, applied, downgrade=downgrade) for each in revisions]
+    url = connection.engine.url
+    try:
+        with make_environment(connection, history, fn=lambda *_: [run.step for run in runs]) as environment:
+            environment.run_migrations()
+    except CommandError as error:
+        what = f"the version table of {history.app!r} is not what it was: {error}"
+        raise DatabaseError(Problem(what, describe_url(url), "run the command again")) from error
+
+
+class _Run:
+    """One revision that Alembic runs for us."""
+
+    def __init__(
+        self, history: History, revision: Revision, connection: sa.Connection, applied: Applied, *, downgrade: bool
+    ) -> None:
+        self._revision, self._connection, self._applied = revision, connection, applied
+        make = MigrationStep.downgrade_from_script if downgrade else MigrationStep.upgrade_from_script
+        self.step = make(history.script.revision_map, history.script.get_revision(revision.id))
+        self._function, self._doing = self.step.migration_fn, "taking back" if downgrade else "running"
+        self.step.migration_fn = wraps(self._function)(self._call)
+        self._kept = KeptOpen(connection)
+
+    def _call(self, **arguments: Any) -> None:
+        started = time.perf_counter()
+        context: MigrationContext = alembic_context.get_context()
+        autocommit_block = context.autocommit_block
+
+        @contextmanager
+        def lifted() -> Iterator[None]:
+            with self._kept.lifted(), autocommit_block():
+                yield
+
+        vars(context)["autocommit_block"] = lifted
+        try:
+            with self._explained(), self._kept.held():
+                self._function(**arguments)
+            self._applied(self._connection, self._revision, time.perf_counter() - started)
+        finally:
+            del vars(context)["autocommit_block"]
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What goes wrong names the revision, its file, and what is done about it."""
+        doing = f"{self._doing} the revision {self._revision}"
+        try:
+            with guarded(doing, where=str(self._revision.path)):
+                yield
+        except PluginError as error:
+            cause = error.__cause__
+            if cause is not None and is_database_error(cause):
+                where = f"{doing} ({find_place(cause) or self._revision.path})"
+                raise explain(cause, self._connection.engine.url, doing=where) from cause
+            raise

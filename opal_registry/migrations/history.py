@@ -1,0 +1,200 @@
+"""The history of one sub-app: its revisions, in order, with what they need of each other."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opal_registry.discovery import InstalledSubApp
+from opal_registry.errors import ConfigError, OpalError, PluginError, Problem
+from opal_registry.migrations.location import Location, find_location
+from opal_registry.migrations.revision_file import Revision, read_revision
+from opal_registry.plan import CycleError, order
+from opal_registry.store.revisions import VERSION_TABLE
+from opal_registry.suite import LoadedSubApp
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+
+@dataclass(frozen=True)
+class History:
+    """The revisions of one sub-app.
+
+    Args:
+        app: The sub-app.
+        version: Of the distribution that brings it.
+        location: Where the files are.
+        revisions: By identifier, each after those it needs.
+    """
+
+    app: str
+    version: str
+    location: Location
+    revisions: Mapping[str, Revision] = field(default_factory=dict)
+
+    @property
+    def version_table(self) -> str:
+        """The table that holds which of them a database is at."""
+        return VERSION_TABLE + self.app
+
+    @cached_property
+    def heads(self) -> tuple[str, ...]:
+        """Those that no other one needs; sorted."""
+        needed = {need for revision in self.revisions.values() for need in revision.needs}
+        return tuple(sorted(self.revisions.keys() - needed))
+
+    def ancestors(self, ids: Iterable[str]) -> set[str]:
+        """Those among some revisions that are known, with everything that they need in this history."""
+        found: set[str] = set()
+        waiting = [each for each in ids if each in self.revisions]
+        while waiting:
+            each = waiting.pop()
+            if each not in found:
+                found.add(each)
+                waiting += self.revisions[each].needs
+        return found
+
+    def descendants(self, ids: Iterable[str]) -> set[str]:
+        """Some revisions, with everything that needs them in this history."""
+        found = set(ids)
+        for revision in self.revisions.values():  # each after those it needs
+            if found.intersection(revision.needs):
+                found.add(revision.id)
+        return found
+
+    def find_heads(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Those among some revisions that none of the others needs: what the version table says of them; sorted."""
+        known = set(ids)
+        return tuple(
+            sorted(known - {need for each in known & self.revisions.keys() for need in self.revisions[each].needs})
+        )
+
+    @cached_property
+    def script(self) -> "ScriptDirectory":
+        """The same for Alembic."""
+        from opal_registry.migrations.scripts import make_script  # brings Alembic, which a plan does without
+
+        return make_script(self.location.folder, self.revisions)
+
+    def resolve(self, target: str) -> tuple[str, ...]:
+        """The revisions that a person means: ``head``, ``heads``, ``base``, a label, ``1a2b`` or the beginning of one.
+
+        Returns:
+            The identifiers; none for ``base``.
+
+        Raises:
+            ConfigError: If there is no such revision, or more than one that may be meant.
+        """
+        if target in self.revisions:
+            return (target,)
+        from opal_registry.migrations.scripts import resolve
+
+        try:
+            return resolve(self.script, target)
+        except ValueError as error:
+            raise ConfigError(
+                Problem(f"{self.app}@{target}: {error}", str(self.location.folder), self._choices)
+            ) from None
+
+    @property
+    def _choices(self) -> str:
+        known = [f"{each.id} ({each.title})" if each.title else each.id for each in self.revisions.values()]
+        return f"choose from: base, head, heads, {', '.join(known[-10:])}" if known else "it has no revisions yet"
+
+
+def load_histories(apps: Sequence[LoadedSubApp | InstalledSubApp]) -> dict[str, History]:
+    """The histories of those sub-apps that have one.
+
+    Raises:
+        PluginError: What is wrong in all of them, at once.
+    """
+    found: dict[str, History] = {}
+    problems: list[Problem] = []
+    for app in apps:
+        try:
+            if app.sub_app.migrations is not None:
+                found[app.name] = load_history(app)
+        except PluginError as error:
+            problems += error.problems
+    if problems:
+        raise PluginError(*problems)
+    return found
+
+
+def load_history(app: LoadedSubApp | InstalledSubApp, *, may_be_missing: bool = False) -> History:
+    """Read the history of a sub-app; nothing of it is executed.
+
+    Args:
+        app: A sub-app that has ``migrations``.
+        may_be_missing: Whether its folder need not be there yet.
+
+    Raises:
+        PluginError: What is wrong with its folder, its files, or how they hang together.
+    """
+    location = find_location(app)
+    if not location.folder.is_dir() and not may_be_missing:
+        what = f"sub-app {app.name!r}: the folder of its migrations is not there: {location.folder}"
+        mend = f"is it in the wheel? A new one is made by: opal-db revision {app.name} -m TEXT"
+        raise PluginError(Problem(what, str(app.plugin), mend))
+    revisions = _read_folder(app.name, location.folder)
+    return History(app.name, app.plugin.version, location, _in_order(app.name, revisions, location.folder))
+
+
+def _read_folder(app: str, folder: Path) -> list[Revision]:
+    try:
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    except OSError as error:
+        mend = "let the user who runs this read it"
+        raise PluginError(
+            Problem(f"the revisions of {app!r} cannot be read: {error.strerror}", str(folder), mend)
+        ) from error
+    files = [name for name in names if name.endswith(".py") and not name.startswith((".", "__init__"))]
+    found: list[Revision] = []
+    problems: list[Problem] = []
+    for name in files:
+        try:
+            found.append(read_revision(app, folder / name))
+        except OpalError as error:
+            problems += error.problems
+    if problems:
+        raise PluginError(*problems)
+    return found
+
+
+def _in_order(app: str, revisions: Sequence[Revision], folder: Path) -> dict[str, Revision]:
+    """Each after those it needs, ties by identifier."""
+    known = _by_id(revisions)
+    labels = {label: revision.id for revision in revisions for label in revision.labels}
+    known = {each.id: _with_labels_resolved(each, labels) for each in revisions}
+    if problems := [problem for each in known.values() for problem in _find_missing(each, known)]:
+        raise PluginError(*problems)
+    try:
+        return {name: known[name] for name in order({each.id: each.needs for each in known.values()})}
+    except CycleError as error:
+        what = f"revisions of {app!r} follow each other in a circle: {' -> '.join(error.path)}"
+        raise PluginError(Problem(what, str(folder), "correct down_revision or depends_on of one of them")) from None
+
+
+def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
+    known: dict[str, Revision] = {}
+    for each in revisions:
+        if each.id in known:
+            what = f"two files are the revision {each}"
+            raise PluginError(
+                Problem(what, f"{known[each.id].path} and {each.path}", "give one of them another identifier")
+            )
+        known[each.id] = each
+    return known
+
+
+def _with_labels_resolved(revision: Revision, labels: Mapping[str, str]) -> Revision:
+    return replace(revision, depends_on=tuple(labels.get(each, each) for each in revision.depends_on))
+
+
+def _find_missing(revision: Revision, known: Mapping[str, Revision]) -> Iterable[Problem]:
+    for need in revision.needs:
+        if need not in known:
+            what = f"{revision} follows the revision {need!r}, which is not there"
+            yield Problem(what, str(revision.path), "restore its file, or correct down_revision")

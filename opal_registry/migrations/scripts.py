@@ -1,0 +1,84 @@
+"""A history as Alembic sees it: its own classes, made from what is known already; a file is imported when it is run."""
+
+from collections.abc import Iterator, Mapping
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import MultipleHeads, RevisionError
+from alembic.util import CommandError
+
+from opal_registry.errors import PluginError, Problem
+from opal_registry.guard import guarded
+from opal_registry.migrations.revision_file import Revision
+
+TEMPLATE = Path(__file__).parent / "template"
+"""Holds what new files are made from."""
+
+
+def make_script(folder: Path, revisions: Mapping[str, Revision]) -> ScriptDirectory:
+    """Make Alembic's view of a history; nothing is imported."""
+    return _Scripts(folder, revisions)
+
+
+def resolve(script: ScriptDirectory, target: str) -> tuple[str, ...]:
+    """The revisions that a symbol means to Alembic.
+
+    Raises:
+        ValueError: If it means none, or more than one.
+    """
+    try:
+        found = script.revision_map.get_revisions(target)
+    except MultipleHeads as error:
+        raise ValueError(f"there is more than one head: {', '.join(error.heads)}") from error
+    except (RevisionError, CommandError) as error:
+        raise ValueError(str(error).rstrip(".")) from error
+    return tuple(each.revision for each in found if isinstance(each, Script))
+
+
+class _Scripts(ScriptDirectory):
+    def __init__(self, folder: Path, revisions: Mapping[str, Revision]) -> None:
+        super().__init__(TEMPLATE, version_locations=[folder], file_template="%(rev)s_%(slug)s")
+        self._known = revisions
+
+    def _load_revisions(self) -> Iterator[Script]:
+        for each in self._known.values():
+            yield Script(_Module(each), each.id, each.path)
+
+
+class _Module(ModuleType):
+    """A revision's module. What it says about itself is known; everything else is imported when it is asked for."""
+
+    def __init__(self, revision: Revision) -> None:
+        super().__init__(f"{revision.app}_{revision.id}", revision.title)
+        self.revision = revision.id
+        self.down_revision = revision.parents or None
+        self.depends_on = revision.depends_on or None
+        self.branch_labels = revision.labels or None
+        self._revision, self._real = revision, None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if self._real is None:
+            self.__dict__["_real"] = load_module(self._revision)
+        if name in {"upgrade", "downgrade"} and not callable(getattr(self._real, name, None)):
+            mend = f"write def {name}() into it, with pass in it if there is nothing to do"
+            raise PluginError(Problem(f"{self._revision} has no function {name}", str(self._revision.path), mend))
+        return getattr(self._real, name)
+
+
+def load_module(revision: Revision) -> ModuleType:
+    """Import a revision's file.
+
+    Raises:
+        PluginError: If it fails.
+    """
+    name = f"opal_revision_{revision.app}_{revision.id}"
+    with guarded(f"importing the revision {revision}", where=str(revision.path), own=name):
+        spec = spec_from_file_location(name, revision.path)
+        module = module_from_spec(spec)  # type: ignore[arg-type]  # its name ends in .py
+        module.__spec__.loader.exec_module(module)  # type: ignore[union-attr]
+        return module
