@@ -207,6 +207,8 @@ class BringUp:
             creator.create(to_create, app.spares)
         self._call_hooks(batch, app, to_create)
         batch.doing = f"recording sub-app {app.name!r}"
+        for statement in self.work.iter_stamps(app):
+            batch.add(statement)
         old = self.work.found.entries.get(app.name)
         image = self.work.image if self.work.is_fine else None
         entry = ledger.remembering(self.work.entries[app.name], old, image)

@@ -7,7 +7,7 @@ faster.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from opal_registry.engines.url import describe_url
 from opal_registry.errors import LockTimeoutError, OpalError, OwnershipError, Problem, SchemaError
 from opal_registry.fingerprint import make_image_fingerprint
 from opal_registry.guard import Step, quiet_step
+from opal_registry.migrations.history import History, load_histories
 from opal_registry.mixins import utc_now
 from opal_registry.preflight.checks import find_equal_names, find_impossible, find_unfit_database
 from opal_registry.registry import Registry
@@ -129,7 +130,8 @@ def init(
     if not (fingerprint or dry_run):  # before plugins are imported: they may change what is found
         fingerprint = make_image_fingerprint(registry.settings)
     suite = registry.suite
-    runs = [_Run(registry, bind) for bind in _binds(registry)]
+    histories = load_histories(suite.sub_apps)
+    runs = [_Run(registry, bind, histories) for bind in _binds(registry)]
     for run in runs:
         with step(f"looking at {run}"):
             run.look(create_missing_database=create_missing_database, dry_run=dry_run)
@@ -154,7 +156,8 @@ class _Run:
     work: Work
     compiler: Compiler
 
-    def __init__(self, registry: Registry, bind: str) -> None:
+    def __init__(self, registry: Registry, bind: str, histories: Mapping[str, History]) -> None:
+        self.histories = histories
         self.bind, self.registry, self.settings = bind, registry, registry.settings.databases[bind]
         self.engine, self.discovery = (
             getattr(registry, "migration_engine", registry.engine)(bind),
@@ -248,7 +251,7 @@ class _Run:
         """Decide what is to be done, and whether it can be; by now the dialect knows its server's version."""
         self.compiler = Compiler(self.engine.dialect)
         entries = {app.name: make_entry(app, self.compiler) for app in self.apps}
-        self.work = Work(self.apps, found, entries, self._has_seed)
+        self.work = Work(self.apps, found, entries, self._has_seed, histories=self.histories)
         self.taken = list(self.work.find_taken(str(self)))
         if not self.work.number_of_tables:
             return

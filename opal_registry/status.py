@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
+from opal_registry.migrations.history import load_histories
 from opal_registry.registry import Registry
 from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.live import Difference
@@ -14,7 +15,7 @@ from opal_registry.store.journal import OpenStep
 from opal_registry.store.ledger import Entry, as_kept
 from opal_registry.suite import LoadedSubApp, Quarantined, Suite
 from opal_registry.survey import Survey, is_missing_file, read_own_columns, survey_engine
-from opal_registry.work import find_withheld
+from opal_registry.withheld import Withholding
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,14 @@ def get_status(registry: Registry) -> StatusReport:
         LockTimeoutError: If somebody has locked a table that is looked at, and does not let go in time.
     """
     suite = registry.suite
+    histories = load_histories(suite.sub_apps)
     databases, statuses = {}, []
     for bind in registry.settings.databases:
         engine = registry.engine(bind)
         apps = [app for app in suite.sub_apps if app.sub_app.bind == bind]
         found = survey_engine(engine, apps, wait=registry.settings.locks.wait)
         databases[bind] = describe_url(engine.url)
-        withheld = find_withheld(apps, found)
+        withheld = Withholding(apps, found, histories).reasons
         statuses += [_status(app, found, withheld.get(app.name, "")) for app in apps]
         statuses += [_absent(entry) for entry in _iter_absent(found.entries, suite)]
     return StatusReport(databases, (*statuses, *_left_out(suite.quarantined)))

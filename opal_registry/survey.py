@@ -15,6 +15,7 @@ from opal_registry.schema.looking import look_at
 from opal_registry.store import journal, ledger, tables
 from opal_registry.store.journal import OpenStep
 from opal_registry.store.ledger import Entry
+from opal_registry.store.revisions import Standing, read_standings
 from opal_registry.suite import LoadedSubApp
 
 
@@ -30,6 +31,7 @@ class Survey:
         missing: For each sub-app its tables that are not there, in order of creation.
         present: For each sub-app those that are there.
         differences: For each sub-app how those that are there differ from their models.
+        standings: For each sub-app with a history how far it has come, also of those that are not installed here.
     """
 
     catalog: Catalog
@@ -39,6 +41,7 @@ class Survey:
     missing: Mapping[str, list[sa.Table]]
     present: Mapping[str, list[sa.Table]]
     differences: Mapping[str, list[Difference]] = field(default_factory=dict)
+    standings: Mapping[str, Standing] = field(default_factory=dict)
 
     @property
     def is_up_to_date(self) -> bool:
@@ -65,6 +68,7 @@ def survey(connection: sa.Connection, apps: Sequence[LoadedSubApp], *, before: S
         missing={app.name: [table for table in app.tables if not catalog.find(table)] for app in apps},
         present={app.name: [table for table in app.tables if catalog.find(table)] for app in apps},
         differences=_compare(connection, apps, catalog, before),
+        standings=read_standings(connection, [name for schema, name in catalog.relations if schema is None], columns),
     )
 
 

@@ -1,17 +1,20 @@
 """What one database still needs: judged from a survey, without touching anything."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import sqlalchemy as sa
+from sqlalchemy.schema import CreateTable
 
 from opal_registry.errors import Problem
-from opal_registry.ownership.references import iter_needed
-from opal_registry.store import ledger
+from opal_registry.migrations.history import History
+from opal_registry.migrations.progress import stamp
+from opal_registry.store import ledger, revisions
 from opal_registry.store.ledger import Entry, Image
 from opal_registry.suite import LoadedSubApp
 from opal_registry.survey import Survey
+from opal_registry.withheld import Withholding
 
 MOST_TABLES = 500
 """So many tables are created in one transaction at most: PostgreSQL holds about 13 locks for each until it ends, and has
@@ -28,6 +31,7 @@ class Work:
         entries: What the ledger should say about each of them.
         has_seed: Whether a sub-app brings first rows.
         image: The image that works on it; None if it is only a part of one.
+        histories: Of those that have one.
     """
 
     apps: Sequence[LoadedSubApp]
@@ -35,6 +39,7 @@ class Work:
     entries: Mapping[str, Entry]
     has_seed: Callable[[LoadedSubApp], bool]
     image: Image | None = None
+    histories: Mapping[str, History] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -48,9 +53,24 @@ class Work:
         return not self.withheld and not any(difference.harmful for difference in differences)
 
     @cached_property
+    def withholding(self) -> Withholding:
+        """Decides what is not done here, and which histories begin at their heads."""
+        return Withholding(self.apps, self.found, self.histories)
+
+    @property
     def withheld(self) -> dict[str, str]:
-        """Sub-apps whose missing tables are not created here, and why."""
-        return find_withheld(self.apps, self.found)
+        """Sub-apps that are not brought up here, and why."""
+        return self.withholding.reasons
+
+    def iter_stamps(self, app: LoadedSubApp) -> Iterator[sa.Executable]:
+        """What records that a sub-app whose tables come from the models is at the heads of its history."""
+        if app.name not in self.withholding.stamped:
+            return
+        history, catalog = self.histories[app.name], self.found.catalog
+        table = revisions.make_version_table(app.name)
+        if not catalog.find(table):
+            yield CreateTable(table)
+        yield from stamp(history, self.found.standings.get(app.name, revisions.NOWHERE))
 
     @cached_property
     def to_create(self) -> dict[str, list[sa.Table]]:
@@ -67,6 +87,8 @@ class Work:
         if app.name in self.withheld:
             return False
         if self.to_create[app.name] or app.name in self.found.steps or self.needs_seed(app):
+            return True
+        if app.name in self.withholding.stamped:
             return True
         return ledger.needs_writing(self.entries[app.name], self.found.entries.get(app.name))
 
@@ -114,37 +136,3 @@ class Work:
         begun = {step.table for step in self.found.steps.get(app.name, ()) if step.number}
         missing = set(self.found.missing[app.name])
         return [table for table in app.tables if table in missing or table.fullname in begun]
-
-
-def find_withheld(apps: Sequence[LoadedSubApp], found: Survey) -> dict[str, str]:
-    """The sub-apps whose missing tables ``init`` does not create, and why.
-
-    Those that are brought up in another way and are not yet, and those that refer to what is not there.
-    """
-    withheld: dict[str, str] = {}
-    absent: dict[sa.Table, str] = {}
-    for app in apps:
-        missing = found.missing[app.name]
-        targets = {target for table in missing for target, _ in iter_needed(table)}
-        waits_for = sorted({absent[target] for target in targets & absent.keys()} - {app.name})
-        if missing and not app.is_created_here:
-            withheld[app.name] = _why_not_here(app, missing)
-        elif waits_for:
-            what = f"{_count(missing)} not created: {app.name} refers to tables of {', '.join(waits_for)}"
-            withheld[app.name] = f"{what} that are not there yet"
-        if app.name in withheld:
-            absent |= dict.fromkeys(missing, app.name)
-            absent |= {twin: app.name for twin, table in app.twins.items() if table in missing}
-    return withheld
-
-
-def _why_not_here(app: LoadedSubApp, missing: Sequence[sa.Table]) -> str:
-    names = ", ".join(table.fullname for table in missing)
-    if app.sub_app.create == "external":
-        return f"{_count(missing)} not there yet, and it is brought up its own way: do that, then run opal-db init again ({names})"
-    come = "comes" if len(missing) == 1 else "come"
-    return f"{_count(missing)} not there yet, and {come} from its migrations, which this release does not run ({names})"
-
-
-def _count(tables: Sequence[sa.Table]) -> str:
-    return "1 table is" if len(tables) == 1 else f"{len(tables)} tables are"

@@ -70,7 +70,7 @@ def test_each_step_says_why_it_comes_where_it_does() -> None:
 def test_what_is_applied_is_not_run_again_whether_the_version_table_or_the_ledger_says_so() -> None:
     core, app = chain("core", "A B"), chain("app", "X", X="core@B")
     assert ids(plan(core, app, at={"core": "B"})) == "X"
-    recorded = Standing((), {"B": Applied("core", "B", None, {}, None, "1.0")})
+    recorded = Standing(("B",), {"B": Applied("core", "B", None, {}, None, "1.0")})
     assert ids(make_plan({"app": app}, {"core": recorded}, {"app": ["X"]}, levels=LEVELS)) == "X"
 
 

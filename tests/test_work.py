@@ -17,7 +17,8 @@ from opal_registry.store.ledger import MOST_SOURCES, Entry, Image, own_version
 from opal_registry.sub_app import SubApp
 from opal_registry.suite import LoadedSubApp
 from opal_registry.survey import Survey
-from opal_registry.work import MOST_TABLES, Work, find_withheld
+from opal_registry.withheld import Withholding
+from opal_registry.work import MOST_TABLES, Work
 
 UP_TO_DATE = {table.name: table.columns.keys() for table in tables.metadata.sorted_tables}
 """The columns of the registry's own tables, when nothing is lacking."""
@@ -114,7 +115,7 @@ class TestWithheld:
 
     def test_it_does_not_concern_what_is_there(self) -> None:
         found = work_of(self.outside, self.first, self.second, present=[self.outside, self.first])
-        assert (find_withheld(found.apps, found.found), created(found)["second"]) == ({}, ["second_0"])
+        assert (Withholding(found.apps, found.found).reasons, created(found)["second"]) == ({}, ["second_0"])
 
     def test_a_foreign_key_to_itself_is_no_reason(self) -> None:
         tree = app("tree")

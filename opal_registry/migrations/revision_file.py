@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opal_registry.errors import PluginError, Problem
-from opal_registry.store.revisions import LONGEST_ID
+from opal_registry.store.revisions import LONGEST_ID, Applied
 
 Phase = Literal["expand", "contract"]
 """Whether the code that was there before can work with what a revision leaves behind."""
@@ -58,6 +58,15 @@ class Revision:
     def needs(self) -> tuple[str, ...]:
         """Those of the same history that come before it."""
         return (*self.parents, *self.depends_on)
+
+    def applied(self, version: str, seconds: float | None = None) -> Applied:
+        """What is recorded once it is applied.
+
+        Args:
+            version: Of the distribution that brings it.
+            seconds: How long it took; None if it was not run.
+        """
+        return Applied(self.app, self.id, self.checksum, self.pins, self.phase, version, seconds)
 
     def __str__(self) -> str:
         return f"{self.app}@{self.id}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from opal_registry.errors import PluginError, Problem
 from opal_registry.migrations.history import History
+from opal_registry.migrations.progress import find_applied
 from opal_registry.migrations.revision_file import Phase, Revision
 from opal_registry.plan import CycleError, order
 from opal_registry.store.revisions import NOWHERE, Standing
@@ -116,9 +117,7 @@ class _Look:
         return Problem(what, str(revision.path), mend)
 
     def _applied(self, app: str) -> set[str]:
-        standing = self.standings.get(app, NOWHERE)
-        known = self.histories[app].ancestors(standing.heads) if app in self.histories else set()
-        return known | standing.applied.keys()
+        return find_applied(self.histories.get(app), self.standings.get(app, NOWHERE))
 
     def order(self, levels: Mapping[str, int]) -> list[Revision]:
         places = {

@@ -1,0 +1,90 @@
+"""Where a sub-app stands between its history and a database: what is pending, and whether the database is ahead."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+
+from opal_registry.migrations.history import History
+from opal_registry.migrations.revision_file import Revision
+from opal_registry.store.revisions import Standing, make_head, make_record, make_removal
+
+State = Literal["new", "unknown", "current", "behind", "ahead", "diverged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a database stands to one history.
+
+    Args:
+        state: ``new`` (nothing of the sub-app is there), ``unknown`` (its tables are there, but not which revision they
+            are at), ``current``, ``behind`` (revisions are pending), ``ahead`` (a later release was here) or ``diverged``
+            (both at once).
+        pending: The revisions that the database lacks, in order.
+        beyond: The identifiers that it has, and the history does not; sorted.
+        written_by: The release that brought those, as far as is known.
+    """
+
+    state: State
+    pending: tuple[Revision, ...] = ()
+    beyond: tuple[str, ...] = ()
+    written_by: str = ""
+
+
+def find_progress(history: History, standing: Standing, *, has_tables: bool) -> Progress:
+    """Hold a history against what a database says.
+
+    Args:
+        history: The history that is installed here.
+        standing: How far the sub-app has come in the database.
+        has_tables: Whether any of its tables is there, made by somebody who finished.
+    """
+    applied = find_applied(history, standing)
+    pending = tuple(each for id_, each in history.revisions.items() if id_ not in applied)
+    beyond = tuple(sorted(applied - history.revisions.keys()))
+    if not applied:
+        state: State = "unknown" if has_tables and pending else "new" if pending else "current"
+        return Progress(state, pending)
+    versions = sorted({standing.applied[each].version for each in beyond if each in standing.applied})
+    state = ("diverged" if pending else "ahead") if beyond else ("behind" if pending else "current")
+    return Progress(state, pending, beyond, ", ".join(versions))
+
+
+def find_applied(history: History | None, standing: Standing) -> set[str]:
+    """Every revision that a database has, by its version table or by what is recorded.
+
+    Args:
+        history: The history, if it is installed here: what a head needs is applied too.
+        standing: How far the sub-app has come in the database.
+    """
+    if not standing.heads:
+        return set()
+    known = history.ancestors(standing.heads) if history else set()
+    return known | set(standing.heads) | standing.applied.keys()
+
+
+def iter_unmet_pins(history: History, applied: Mapping[str, set[str]]) -> Iterator[str]:
+    """The revisions of other sub-apps that a history pins and a database lacks, as ``app@revision``; in order.
+
+    Args:
+        history: The history.
+        applied: What the database has, by sub-app.
+    """
+    for revision in history.revisions.values():
+        for app, ids in revision.pins.items():
+            yield from (f"{app}@{id_}" for id_ in ids if id_ not in applied.get(app, ()))
+
+
+def stamp(history: History, standing: Standing) -> Iterator[sa.Insert | sa.Delete]:
+    """What records every revision of a history as applied, without running it; its version table is there, and empty.
+
+    Args:
+        history: The history.
+        standing: How far the sub-app has come in the database: what is recorded by then is replaced.
+    """
+    yield from (make_head(history.app, head) for head in history.heads)
+    if standing.applied:
+        yield make_removal(history.app, standing.applied)
+    for each in history.revisions.values():
+        yield make_record(each.applied(history.version))

@@ -1,0 +1,132 @@
+"""Why ``init`` does not bring a sub-app up: somebody else does, its revisions do, or it needs what is not there yet."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+import sqlalchemy as sa
+
+from opal_registry.migrations.history import History
+from opal_registry.migrations.progress import Progress, find_applied, find_progress, iter_unmet_pins
+from opal_registry.ownership.references import iter_needed
+from opal_registry.store.revisions import NOWHERE
+from opal_registry.suite import LoadedSubApp
+from opal_registry.survey import Survey
+
+NO_HISTORIES: Mapping[str, History] = {}
+
+
+class Withholding:
+    """Which of the sub-apps that live in one database are not brought up by ``init``, and why.
+
+    Args:
+        apps: The sub-apps, in order.
+        found: What the database holds.
+        histories: Of those that have one.
+    """
+
+    def __init__(
+        self, apps: Sequence[LoadedSubApp], found: Survey, histories: Mapping[str, History] = NO_HISTORIES
+    ) -> None:
+        self._apps, self._found, self._histories = apps, found, histories
+
+    @cached_property
+    def progress(self) -> dict[str, Progress]:
+        """How the database stands to the history of each sub-app that has one."""
+        return {app.name: self._find_progress(app) for app in self._apps if app.name in self._histories}
+
+    @cached_property
+    def reasons(self) -> dict[str, str]:
+        """The sub-apps that are not brought up, and why."""
+        reasons: dict[str, str] = {}
+        absent: dict[sa.Table, str] = {}
+        applied = {name: find_applied(self._histories.get(name), at) for name, at in self._found.standings.items()}
+        for app in self._apps:
+            found = (*self._own_reasons(app), *self._reasons_of_others(app, absent, reasons, applied))
+            if found:
+                reasons[app.name] = found[0]
+                missing = self._found.missing[app.name]
+                absent |= dict.fromkeys(missing, app.name)
+                absent |= {twin: app.name for twin, table in app.twins.items() if table in missing}
+            elif app.name in self.stamped:
+                applied[app.name] = set(self._histories[app.name].revisions)
+        return reasons
+
+    @cached_property
+    def stamped(self) -> dict[str, History]:
+        """The sub-apps that are new to the database, whose tables come from the models: they are at their heads then."""
+        new = {app.name for app in self._apps if app.is_created_here and self._state(app) == "new"}
+        return {name: history for name, history in self._histories.items() if name in new}
+
+    def _find_progress(self, app: LoadedSubApp) -> Progress:
+        begun = app.name in self._found.steps
+        has_tables = bool(self._found.present[app.name]) and not begun
+        standing = self._found.standings.get(app.name, NOWHERE)
+        return find_progress(self._histories[app.name], standing, has_tables=has_tables)
+
+    def _state(self, app: LoadedSubApp) -> str:
+        return self.progress[app.name].state if app.name in self.progress else ""
+
+    def _own_reasons(self, app: LoadedSubApp) -> Iterator[str]:
+        """What its own history, or its own way of coming to be, has against it."""
+        missing, state = self._found.missing[app.name], self._state(app)
+        names = ", ".join(table.fullname for table in missing)
+        if state in {"behind", "diverged"}:
+            yield _describe_pending(self.progress[app.name])
+        elif state == "unknown":
+            yield f"its tables are there, but not which of its revisions they are at (opal-db adopt {app.name})"
+        elif not missing:
+            return
+        elif app.sub_app.create == "external":
+            here = "it is brought up its own way: do that, then run opal-db init again"
+            yield f"{_count(missing)} not there yet, and {here} ({names})"
+        elif app.sub_app.create == "migrations" and state != "current":
+            come = "comes" if len(missing) == 1 else "come"
+            yield f"{_count(missing)} not there yet, and {come} from its migrations: opal-db upgrade ({names})"
+        elif state == "ahead":
+            yield f"{_count(missing)} not there, and the database is ahead of this release ({names})"
+        elif state == "current" and (unknown := self._never_made(app, missing)):
+            yield f"{_count(unknown)} in the models, but in no revision: opal-db revision {app.name} -m TEXT ({names})"
+
+    def _never_made(self, app: LoadedSubApp, missing: Sequence[sa.Table]) -> list[sa.Table]:
+        """Those that the ledger does not know either, so that nobody can have dropped them."""
+        entry = self._found.entries.get(app.name)
+        return [table for table in missing if entry is None or table.fullname not in entry.tables]
+
+    def _reasons_of_others(
+        self,
+        app: LoadedSubApp,
+        absent: Mapping[sa.Table, str],
+        reasons: Mapping[str, str],
+        applied: Mapping[str, set[str]],
+    ) -> Iterator[str]:
+        """What it needs of others, and is not there yet."""
+        missing = self._found.missing[app.name]
+        if not missing:
+            return
+        targets = {target for table in missing for target, _ in iter_needed(table)}
+        waits_for = sorted({absent[target] for target in targets & absent.keys()} - {app.name})
+        behind = [need for need in app.needs if need in reasons and self.progress.get(need)]
+        unmet = list(iter_unmet_pins(self._histories[app.name], applied)) if app.name in self.stamped else []
+        if waits_for:
+            what = f"{_count(missing)} not created: {app.name} refers to tables of {', '.join(waits_for)}"
+            yield f"{what} that are not there yet"
+        elif behind:
+            what = f"{_count(missing)} not created: {app.name} needs {', '.join(behind)}"
+            yield f"{what}, which {'has' if len(behind) == 1 else 'have'} to be upgraded first (opal-db upgrade)"
+        elif unmet:
+            what = f"{_count(missing)} not created: {app.name} needs {', '.join(dict.fromkeys(unmet))}"
+            yield f"{what}, which the database lacks (opal-db upgrade)"
+
+
+def _describe_pending(progress: Progress) -> str:
+    ids = ", ".join(revision.id for revision in progress.pending)
+    number = len(progress.pending)
+    what = f"{number} revision{'' if number == 1 else 's'} pending: opal-db upgrade ({ids})"
+    if not progress.beyond:
+        return what
+    release = f" of {progress.written_by}" if progress.written_by else ""
+    return f"{what}; the database also has {', '.join(progress.beyond)}{release}, which this release lacks"
+
+
+def _count(tables: Sequence[sa.Table]) -> str:
+    return "1 table is" if len(tables) == 1 else f"{len(tables)} tables are"
