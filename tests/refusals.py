@@ -107,6 +107,34 @@ def _of_expression(kind: Any, expression: Callable[[Any], Any]) -> Callable[[], 
     return make_parts
 
 
+def _generated(text: Any, *, persisted: bool | None = True, kind: Any = None) -> Callable[[], Parts]:
+    def make_parts() -> Parts:
+        made = sa.Computed(text() if callable(text) else text, persisted=persisted)
+        return [sa.Column("x", sa.String(50)), sa.Column("y", kind or sa.String(60), made)]
+
+    return make_parts
+
+
+def _where(text: str) -> Callable[[], Parts]:
+    return _index("x", postgresql_where=sa.text(text), sqlite_where=sa.text(text))
+
+
+def _unique(**options: Any) -> Callable[[], Parts]:
+    return lambda: [sa.Column("x", sa.String(50)), sa.UniqueConstraint("x", name="uq_x", **options)]
+
+
+def _late_check(*, of_column: bool = False, **options: Any) -> Callable[[], Parts]:
+    def make_parts() -> Parts:
+        check = sa.CheckConstraint("x > 'a'", **options)
+        return [sa.Column("x", sa.String(50), check)] if of_column else [sa.Column("x", sa.String(50)), check]
+
+    return make_parts
+
+
+def _kinds() -> Any:
+    return sa.select(sa.literal("a")).scalar_subquery()
+
+
 def _exclusion() -> Parts:
     once: Any = postgresql.ExcludeConstraint(("x", "="), name="once")
     return [sa.Column("x", sa.Integer), once.ddl_if(dialect="postgresql")]
@@ -208,12 +236,82 @@ CASES: dict[str, Callable[[], Any]] = {
         sa.Column("x", sa.String(50)),
         sa.Column("y", sa.String(32), sa.Computed("md5(x)", persisted=True)),
     ],
+    "a unique constraint that is deferrable": _unique(deferrable=True),
+    "a unique constraint that is not deferrable": _unique(deferrable=False),
+    "a unique constraint that is initially immediate": _unique(initially="immediate"),
+    "a primary key that is deferrable": lambda: [
+        sa.Column("x", sa.Integer),
+        sa.PrimaryKeyConstraint("x", deferrable=True, initially="DEFERRED"),
+    ],
+    "a check that is deferrable": _late_check(name="some_check", deferrable=True),
+    "a check that is initially deferred": _late_check(initially="DEFERRED"),
+    "a check that is not deferrable": _late_check(deferrable=False),
+    "a check of a column that is deferrable": _late_check(of_column=True, deferrable=True, initially="DEFERRED"),
+    "a check of a column that is initially deferred": _late_check(of_column=True, initially="DEFERRED"),
+    "a foreign key that is deferrable": _points("id", deferrable=True, initially="DEFERRED"),
+    "a foreign key that is initially deferred": _points("id", initially="DEFERRED"),
+    "a foreign key that is not deferrable and deferred": _points("id", deferrable=False, initially="DEFERRED"),
+    "a random number, generated": _generated("random()", kind=sa.Float),
+    "a random number of SQLAlchemy's, generated": _generated(sa.func.random, kind=sa.Float, persisted=None),
+    "a random number of SQLAlchemy's, stored": _generated(sa.func.random, kind=sa.Float),
+    "the time, generated": _generated("CURRENT_TIMESTAMP", kind=sa.DateTime, persisted=None),
+    "the time, stored": _generated("CURRENT_TIMESTAMP", kind=sa.DateTime),
+    "the time of SQLAlchemy's, stored": _generated(sa.func.now, kind=sa.DateTime),
+    "today, stored": _generated(sa.func.current_date, kind=sa.Date),
+    "now(), stored": _generated("coalesce(now(), now())", kind=sa.DateTime),
+    "now(), generated": _generated("now()", kind=sa.DateTime, persisted=None),
+    "a UUID of PostgreSQL, stored": _generated("gen_random_uuid()", kind=sa.Uuid),
+    "a UUID of MySQL, stored": _generated("uuid()"),
+    "a check by the time": lambda: [
+        sa.Column("x", sa.DateTime),
+        sa.CheckConstraint("x < CURRENT_TIMESTAMP", name="some_check"),
+    ],
+    "a check by the time of SQLAlchemy's": lambda: [
+        sa.Column("x", sa.DateTime),
+        sa.CheckConstraint(sa.column("x") < sa.func.now(), name="some_check"),
+    ],
+    "a check by a UUID": _check("x <> uuid()"),
+    "a check by a random number": _check("random() IS NOT NULL"),
+    "a random number as a default": _default("(random())", sa.Float),
+    "an index by the time": lambda: [
+        sa.Column("x", sa.DateTime),
+        sa.Index("ix_x", sa.text("(coalesce(x, CURRENT_TIMESTAMP))")).ddl_if(dialect=("sqlite", "postgresql")),  # type: ignore[arg-type]
+    ],
+    "an index of rows by the time": lambda: [
+        sa.Column("x", sa.DateTime),
+        sa.Index("ix_x", "x", postgresql_where=(now := sa.text("x > CURRENT_TIMESTAMP")), sqlite_where=now),
+    ],
+    "a check by a subquery": _check("x IN (SELECT 'a')"),
+    "a check by a subquery of SQLAlchemy's": lambda: [
+        sa.Column("x", sa.String(50)),
+        sa.CheckConstraint(sa.column("x").in_(sa.select(sa.literal("a"))), name="some_check"),
+    ],
+    "a check of a column by a subquery": lambda: [
+        sa.Column("x", sa.String(50), sa.CheckConstraint("x = ( /* ' */ select 'a')")),
+    ],
+    "a subquery, generated": _generated("coalesce(x, (SELECT 'a'))"),
+    "a subquery, generated when read": _generated("coalesce(x, (SELECT 'a'))", persisted=None),
+    "a subquery as a default": _default("(SELECT 'a')"),
+    "a subquery in a default": _default("coalesce((SELECT 'a'), 'b')"),
+    "a subquery of SQLAlchemy's as a default": lambda: [sa.Column("x", sa.String(50), server_default=_kinds())],
+    "a subquery of SQLAlchemy's in a default": lambda: [
+        sa.Column("x", sa.String(50), server_default=sa.func.coalesce(_kinds(), "b")),
+    ],
+    "rows by the day, in an index": lambda: [
+        sa.Column("x", sa.Date),
+        sa.Index("ix_x", "x", postgresql_where=sa.column("x") > sa.func.current_date()),
+    ],
+    "an index of a subquery": _index(sa.text("(coalesce(x, (SELECT 'a')))"), dialect="sqlite"),
+    "an index of a subquery on PostgreSQL": _index(sa.text("(coalesce(x, (SELECT 'a')))"), dialect="postgresql"),
+    "an index of nothing but a subquery": _index(sa.text("(SELECT 'a')"), dialect="postgresql"),
+    "an index of rows by a subquery": _where("x IN (SELECT 'a')"),
 }
 """By name the parts of the table ``items``, or of several tables; each gets a column ``id`` before them."""
 
 WITHOUT_ID = {
     "a long primary key",
     "a primary key of text",
+    "a primary key that is deferrable",
     "a row that is one byte too long",
     "no columns",
     *(name for name in CASES if name.startswith("more columns")),

@@ -13,6 +13,7 @@ from opal_registry.engines.url import describe_url
 from opal_registry.errors import Problem
 from opal_registry.ownership.definitions import find_place
 from opal_registry.preflight.defaults import find_wrong_defaults
+from opal_registry.preflight.deferral import find_wrong_deferrals
 from opal_registry.preflight.expressions import Expression, find_foreign_sql, iter_expressions
 from opal_registry.preflight.extensions import find_missing, iter_wants
 from opal_registry.preflight.foreign_keys import find_impossible_keys
@@ -20,6 +21,7 @@ from opal_registry.preflight.indexes import find_wrong_indexes
 from opal_registry.preflight.keys import find_long_keys
 from opal_registry.preflight.lengths import find_too_long, find_wrong_number
 from opal_registry.preflight.names import find_equal_constraints, find_wrong_names
+from opal_registry.preflight.places import find_misplaced
 from opal_registry.preflight.target import MYSQL, Subject, Target
 from opal_registry.preflight.translation import find_untranslatable
 from opal_registry.schema.compiled import Compiler
@@ -59,7 +61,9 @@ def _check(subject: Subject, expressions: list[Expression], made: frozenset[sa.T
     yield from find_long_keys(subject)
     yield from find_wrong_indexes(subject)
     yield from find_impossible_keys(subject, made)
+    yield from find_wrong_deferrals(subject)
     yield from find_foreign_sql(subject, expressions)
+    yield from find_misplaced(subject, expressions)
     yield from find_wrong_defaults(subject, expressions)
 
 

@@ -3,17 +3,27 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import Function, now
 
 from opal_registry.errors import Problem
+from opal_registry.preflight.functions import FROM_EXTENSIONS, NATIVE, Clause, list_takers
 from opal_registry.preflight.target import DATABASES, MYSQL, Subject
 from opal_registry.preflight.wants import Want
 
-QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"")
+QUOTED = re.compile(
+    r"""'(?:[^']|'')*'|"[^"]*"|`[^`]*`|(?<![\w)\]"])(?<!ARRAY )\[[^\[\]]*\]|--[^\n]*|/\*.*?\*/""",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Literals, names in any kind of quotes, and comments, whichever begins first."""
+
+ESCAPED = re.compile(r"\\['\"`]")
+UNCLEAR = re.compile(r"\$\w*\$|#(?![>-])|/\*|\*/")
+"""What not every database reads in one way: quotes by dollars, comments of MySQL, comments within comments."""
+
 CALL = re.compile(r"(?:(\w+)\.)?(\w+)\s*\(")
 
 SYNTAX = (
@@ -33,41 +43,6 @@ SYNTAX = (
 ON_UPDATE = ("ON UPDATE", r"\bON\s+UPDATE\b", {"sqlite", "postgresql"})
 """Only what follows a default may say so, and only in MySQL."""
 
-NATIVE: dict[str, frozenset[str]] = {
-    name: frozenset(databases.split())
-    for names, databases in (
-        ("array_length btrim cardinality clock_timestamp date_trunc gen_random_uuid json_build_object", "postgresql"),
-        (
-            "json_typeof jsonb_array_length jsonb_build_object jsonb_typeof num_nonnulls num_nulls split_part",
-            "postgresql",
-        ),
-        ("statement_timestamp timezone to_timestamp to_tsvector transaction_timestamp uuidv4 uuidv7", "postgresql"),
-        ("char_length greatest least md5 now", "postgresql mysql mariadb"),
-        ("curdate unix_timestamp utc_timestamp uuid", "mysql mariadb"),
-        ("hex ifnull instr json_extract json_valid", "sqlite mysql mariadb"),
-        ("datetime julianday randomblob strftime unixepoch", "sqlite"),
-    )
-    for name in names.split()
-}
-"""Functions that some databases have and others have not, by the manuals."""
-
-FROM_EXTENSIONS = {
-    name: extension
-    for names, extension in (
-        ("uuid_generate_v1 uuid_generate_v1mc uuid_generate_v3 uuid_generate_v4 uuid_generate_v5", "uuid-ossp"),
-        ("armor crypt digest gen_random_bytes gen_salt hmac pgp_sym_decrypt pgp_sym_encrypt", "pgcrypto"),
-        ("similarity show_trgm strict_word_similarity word_similarity", "pg_trgm"),
-        ("st_geogfromtext st_geomfromtext st_makepoint st_point st_setsrid st_transform", "postgis"),
-        ("daitch_mokotoff dmetaphone levenshtein metaphone", "fuzzystrmatch"),
-        ("earth_box earth_distance ll_to_earth", "earthdistance"),
-        ("unaccent", "unaccent"),
-    )
-    for name in names.split()
-}
-"""Functions that extensions of PostgreSQL bring; no other database has them."""
-
-Clause = Literal["default", "check", "generated column", "index"]
-
 
 @dataclass(frozen=True, slots=True)
 class Expression:
@@ -76,13 +51,15 @@ class Expression:
     Args:
         clause: What it is for.
         part: The part of the table that it belongs to, in words.
-        texts: What is written by hand, without literals and quoted names.
+        nodes: The SQL and everything in it, the whole first.
+        texts: What is written by hand, without literals, quoted names and comments.
         functions: The functions that are called, each after the schema it is said to be in; in lower case.
         columns: The columns that it looks at, those apart that are written by hand.
     """
 
     clause: Clause
     part: str
+    nodes: tuple[Any, ...]
     texts: tuple[str, ...]
     functions: tuple[tuple[str, str], ...]
     columns: tuple[sa.Column[Any], ...]
@@ -95,12 +72,25 @@ def make_expression(clause: Clause, part: str, element: Any) -> Expression:
         >>> make_expression("check", "the check constraint", sa.text("char_length(name) > ' ('")).functions
         (('', 'char_length'),)
     """
-    nodes = list(visitors.iterate(element))
-    texts = tuple(QUOTED.sub(_empty, text) for node in nodes if (text := _written(node)))
+    nodes = tuple(visitors.iterate(element))
+    texts = tuple(text for node in nodes if (text := strip_quoted(_written(node))))
     called = [(".".join(node.packagenames), node.name) for node in nodes if type(node) is Function]
     called += [call for text in texts for call in CALL.findall(text)]
     functions = tuple(dict.fromkeys((schema.lower(), name.lower()) for schema, name in called))
-    return Expression(clause, part, texts, functions, tuple(node for node in nodes if isinstance(node, sa.Column)))
+    columns = tuple(node for node in nodes if isinstance(node, sa.Column))
+    return Expression(clause, part, nodes, texts, functions, columns)
+
+
+def strip_quoted(text: str) -> str:
+    """SQL without what is in quotes and in comments; empty where it is not certain what that is.
+
+    Example:
+        >>> strip_quoted("x <> 'it''s (select' /* now() */ AND `random()` > 0")
+        "x <> ''  AND `` > 0"
+    """
+    plain = QUOTED.sub(_empty, text)
+    is_unclear = ESCAPED.search(text) or UNCLEAR.search(plain) or any(plain.count(quote) % 2 for quote in "'\"`")
+    return "" if is_unclear else plain
 
 
 def _written(node: Any) -> str:
@@ -115,21 +105,32 @@ def iter_expressions(subject: Subject) -> Iterator[Expression]:
     for column in table.columns:
         default = column.server_default
         if isinstance(default, sa.Computed):
-            yield make_expression("generated column", f"the generated column {column.name!r}", default.sqltext)
+            clause: Clause = "stored column" if default.persisted else "generated column"
+            yield make_expression(clause, f"the generated column {column.name!r}", default.sqltext)
         elif isinstance(default, sa.DefaultClause) and not isinstance(default.arg, (str, now)):
             yield make_expression("default", f"the default of column {column.name!r}", default.arg)
-    for constraint in filter(subject.target.is_created, table.constraints):
+    for constraint in subject.constraints:
         if isinstance(constraint, sa.CheckConstraint) and not constraint._type_bound:
-            name = f" {constraint.name!r}" if isinstance(constraint.name, str) else ""
-            yield make_expression("check", f"the check constraint{name}", constraint.sqltext)
+            yield make_expression("check", describe_check(constraint), constraint.sqltext)
     for index in subject.indexes:
         yield from _iter_index(index, index.kwargs.get(f"{subject.target.dialect.name}_where"))
 
 
+def describe_check(constraint: sa.CheckConstraint) -> str:
+    """A check in words."""
+    if isinstance(constraint.name, str):
+        return f"the check constraint {constraint.name!r}"
+    is_of_column = isinstance(constraint.parent, sa.Column)
+    return f"the check constraint of {constraint.parent.name!r}" if is_of_column else "the check constraint"
+
+
 def _iter_index(index: sa.Index, where: Any) -> Iterator[Expression]:
-    for element in (*index.expressions, where):
+    part = f"the index {index.name!r}"
+    for element in index.expressions:
         if isinstance(element, sa.ClauseElement) and not isinstance(element, sa.Column):
-            yield make_expression("index", f"the index {index.name!r}", element)
+            yield make_expression("index", part, element)
+    if isinstance(where, sa.ClauseElement):
+        yield make_expression("condition", part, where)
 
 
 def find_foreign_sql(subject: Subject, expressions: list[Expression]) -> Iterator[Problem]:
@@ -154,20 +155,18 @@ def iter_wanted_functions(subject: Subject, expressions: list[Expression]) -> It
         for expression in expressions:
             for schema, name in expression.functions:
                 if name in FROM_EXTENSIONS or not subject.target.names <= NATIVE.get(name, DATABASES):
-                    yield Want(subject, expression.part, "function", name, schema)
-
-
-def lacks_function(name: str) -> frozenset[str]:
-    """The databases that do not have a function by themselves."""
-    return DATABASES - NATIVE.get(name, frozenset())
+                    takers = list_takers(name, expression.clause)
+                    yield Want(subject, expression.part, "function", name, schema, takers)
 
 
 def _find_foreign_functions(subject: Subject, expression: Expression) -> Iterator[Problem]:
     """In MySQL these places take no functions but its own."""
     for schema, name in expression.functions:
-        if not schema and (name in FROM_EXTENSIONS or name in NATIVE):
+        is_known = not schema and (name in FROM_EXTENSIONS or name in NATIVE)
+        if is_known and not subject.target.names & NATIVE.get(name, frozenset()):
+            by = DATABASES - list_takers(name, expression.clause)
             what = f"{expression.part} calls {name}(), which {subject.target.title} does not have"
-            yield from subject.refuse(lacks_function(name), what, mend_expression(expression.part))
+            yield from subject.refuse(by, what, mend_expression(expression.part))
 
 
 def _says(subject: Subject, written: str) -> str:
@@ -186,4 +185,5 @@ def mend_expression(part: str) -> str:
 
 
 def _empty(found: re.Match[str]) -> str:
-    return "''" if found[0].startswith("'") else '""'
+    first = found[0][0]
+    return "" if first in "-/" else first + ("]" if first == "[" else first)

@@ -8,13 +8,8 @@ import sqlalchemy as sa
 
 from opal_registry.errors import Problem
 from opal_registry.ownership.conflicts import iter_types
-from opal_registry.preflight.expressions import (
-    FROM_EXTENSIONS,
-    Expression,
-    iter_wanted_functions,
-    lacks_function,
-    mend_expression,
-)
+from opal_registry.preflight.expressions import Expression, iter_wanted_functions, mend_expression
+from opal_registry.preflight.functions import FROM_EXTENSIONS
 from opal_registry.preflight.indexes import iter_wanted_operators
 from opal_registry.preflight.inventory import Inventory, read_inventory
 from opal_registry.preflight.target import DATABASES, Subject, has_listeners
@@ -134,7 +129,7 @@ def _explain_function(want: Want, inventory: Inventory | None) -> Iterator[Probl
     if names == {"sqlite"}:
         is_late = want.part.startswith("the default")
         says = f"unknown function: {want}(), at the first INSERT" if is_late else f"no such function: {want}"
-    by = DATABASES if want.name in FROM_EXTENSIONS else lacks_function(want.name) | names
+    by = DATABASES - want.takers | names
     mend = _mend(want, inventory) or mend_expression(want.part)
     yield from want.subject.refuse(by, f"{want.part} calls {want}(){_lack(want, inventory)}", mend, says=says)
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.operators import asc_op, desc_op, json_getitem_op, json_path_getitem_op
 
 from opal_registry.errors import Problem
-from opal_registry.preflight.expressions import QUOTED
+from opal_registry.preflight.expressions import strip_quoted
 from opal_registry.preflight.target import DATABASES, Subject
 from opal_registry.preflight.vocabulary import split_name
 from opal_registry.preflight.wants import Want
@@ -136,7 +136,7 @@ def _want_for(subject: Subject, part: str, method: str, expression: Any, operato
     if isinstance(expression, sa.UnaryExpression):
         expression = expression.element
     if isinstance(expression, sa.TextClause):
-        for schema, name in WRITTEN_CLASS.findall(QUOTED.sub("''", expression.text)):
+        for schema, name in WRITTEN_CLASS.findall(strip_quoted(expression.text)):
             yield from _want_class(subject, part, name, schema)
     elif isinstance(expression, sa.Column):
         if expression.key not in operators and expression.name not in operators:

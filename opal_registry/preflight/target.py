@@ -104,6 +104,12 @@ class Subject:
         return sorted(found, key=lambda key: tuple(key.column_keys))
 
     @cached_property
+    def constraints(self) -> list[sa.Constraint]:
+        """The constraints that are created with it, those of single columns too; in no order."""
+        of_columns = (constraint for column in self.table.columns for constraint in column.constraints)
+        return list(filter(self.target.is_created, (*self.table.constraints, *of_columns)))
+
+    @cached_property
     def columns(self) -> list[tuple[sa.Column[Any], str]]:
         """The columns, each with its type in the words of the database."""
         return [(column, self.target.type_text(column)) for column in self.table.columns]

@@ -21,6 +21,7 @@ class Want:
         kind: What is wanted.
         name: What it is called; of a default operator class the type that it is for.
         schema: The schema it is said to be in; of a default operator class the access method.
+        takers: Of a function, the databases that have it, and take it there.
     """
 
     subject: Subject
@@ -28,6 +29,7 @@ class Want:
     kind: Kind
     name: str
     schema: str = ""
+    takers: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name
