@@ -294,7 +294,7 @@ class TestAllOrNothing:
 
             @hookimpl
             def opal_engine_created(engine, bind):
-                sa.event.listen(engine, "connect", lambda c, _: c.execute("PRAGMA max_page_count=6"))
+                sa.event.listen(engine, "connect", lambda c, _: c.execute("PRAGMA max_page_count=8"))
         """
         quick_site.sub_app("zz_last", HALF, hooks=listener)
         said = self.fails(quick_site, {"OPAL_DATABASE__URL": f"sqlite:///{tmp_path / 'x.db'}"}, code=4)

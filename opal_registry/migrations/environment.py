@@ -3,9 +3,11 @@
 A revision sees what it would see in any Alembic environment: ``op`` and ``context`` of the package ``alembic``.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -28,8 +30,27 @@ from opal_registry.migrations.revision_file import Revision
 TRANSACTIONAL = {"postgresql", "sqlite"}
 """Databases that take DDL back."""
 
-Applied = Callable[[sa.Connection, Revision, float], None]
-"""Called inside the transaction of a revision that was run, with the seconds that it took."""
+CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|MERGE|WITH)\b", re.IGNORECASE)
+"""Statements whose rows are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A revision that was run, or taken back.
+
+    Args:
+        revision: The revision.
+        seconds: How long it took.
+        rows: How many rows its statements inserted, updated or deleted, as far as the driver says.
+    """
+
+    revision: Revision
+    seconds: float
+    rows: int
+
+
+Record = Callable[[sa.Connection, Ran], None]
+"""Called inside the transaction of a revision, after it."""
 
 
 @contextmanager
@@ -58,7 +79,7 @@ def run_revisions(
     history: History,
     revisions: Sequence[Revision],
     *,
-    applied: Applied,
+    record: Record,
     downgrade: bool = False,
 ) -> None:
     """Run revisions of one sub-app, in the order given, each in a transaction of its own.
@@ -67,14 +88,14 @@ def run_revisions(
         connection: The database; in no transaction.
         history: Where they are from.
         revisions: Which ones.
-        applied: Called inside the transaction of each, after it.
+        record: Called inside the transaction of each, after it.
         downgrade: Whether to take them back instead.
 
     Raises:
         PluginError: If one of them fails by itself.
         DatabaseError: If the database fails, or refuses a statement of one of them.
     """
-    runs = [_Run(history, each, connection, applied, downgrade=downgrade) for each in revisions]
+    runs = [_Run(history, each, connection, record, downgrade=downgrade) for each in revisions]
     url = connection.engine.url
     try:
         with make_environment(connection, history, fn=lambda *_: [run.step for run in runs]) as environment:
@@ -88,9 +109,10 @@ class _Run:
     """One revision that Alembic runs for us."""
 
     def __init__(
-        self, history: History, revision: Revision, connection: sa.Connection, applied: Applied, *, downgrade: bool
+        self, history: History, revision: Revision, connection: sa.Connection, record: Record, *, downgrade: bool
     ) -> None:
-        self._revision, self._connection, self._applied = revision, connection, applied
+        self._revision, self._connection, self._record = revision, connection, record
+        self._rows = 0
         make = MigrationStep.downgrade_from_script if downgrade else MigrationStep.upgrade_from_script
         self.step = make(history.script.revision_map, history.script.get_revision(revision.id))
         self._function, self._doing = self.step.migration_fn, "taking back" if downgrade else "running"
@@ -109,11 +131,23 @@ class _Run:
 
         vars(context)["autocommit_block"] = lifted
         try:
-            with self._explained(), self._kept.held():
+            with self._explained(), self._kept.held(), self._counting():
                 self._function(**arguments)
-            self._applied(self._connection, self._revision, time.perf_counter() - started)
+            self._record(self._connection, Ran(self._revision, time.perf_counter() - started, self._rows))
         finally:
             del vars(context)["autocommit_block"]
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        sa.event.listen(self._connection, "after_cursor_execute", self._count)
+        try:
+            yield
+        finally:
+            sa.event.remove(self._connection, "after_cursor_execute", self._count)
+
+    def _count(self, _connection: object, cursor: Any, statement: str, *_: object) -> None:
+        if CHANGES.match(statement):
+            self._rows += max(0, cursor.rowcount)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -99,6 +99,53 @@ def hold_lock(
 
 
 @contextmanager
+def hold_run(
+    engine: sa.Engine, *, wait: float, where: str, announce: Callable[[str], None] = ignore
+) -> Iterator[Callable[[], None]]:
+    """Be the only run in this database, through several transactions on other connections.
+
+    On SQLite other writers are kept out by each transaction itself.
+
+    Args:
+        engine: The database.
+        wait: How many seconds to wait for others.
+        where: Which database it is, for the error.
+        announce: As for :func:`hold_lock`.
+
+    Yields:
+        A function that raises what the database says if the lock was lost.
+
+    Raises:
+        AnotherRunError: If another one does not let go in time.
+    """
+    if engine.dialect.name == "sqlite":
+        with _hold_file(engine, wait, where, announce):
+            yield lambda: None
+        return
+    is_mysql = engine.dialect.name != "postgresql"
+    guard = engine.connect().execution_options(isolation_level="AUTOCOMMIT") if is_mysql else engine.connect()
+    with guard, hold_lock(guard, wait=wait, where=where, announce=announce):
+        if not is_mysql:
+            guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        yield lambda: guard.scalar(sa.select(1))
+
+
+@contextmanager
+def _hold_file(engine: sa.Engine, wait: float, where: str, announce: Callable[[str], None]) -> Iterator[None]:
+    with engine.connect() as connection:
+        file = find_file(connection)
+    if file is None:
+        yield
+        return
+    lock = Sidecar(file)
+    try:
+        _take(lock, time.monotonic() + wait, announce, wait=wait, where=where)
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def try_lock(connection: sa.Connection, *, statement_wait: float | None = None) -> Iterator[bool]:
     """Be the only run in this database, or be told at once, with False, that another one is; see :func:`hold_lock`."""
     with ExitStack() as stack:

@@ -1,0 +1,204 @@
+"""Running what a plan says in one database: under its lock, each revision a transaction of its own, recorded in it."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import sqlalchemy as sa
+
+from opal_registry.engines.failures import explained
+from opal_registry.engines.url import describe_url
+from opal_registry.errors import DatabaseError, LockTimeoutError, Problem
+from opal_registry.guard import Step as Show
+from opal_registry.guard import quiet_step
+from opal_registry.migrations.environment import Ran, run_revisions
+from opal_registry.migrations.history import History
+from opal_registry.migrations.steps import Plan, Step
+from opal_registry.mixins import utc_now
+from opal_registry.schema.catalog import read_catalog
+from opal_registry.schema.compiled import Compiler
+from opal_registry.settings.model import LocksSettings
+from opal_registry.store import events, tables
+from opal_registry.store.locks import AnotherRunError, hold_run, ignore, make_limit_of_waiting, retry_pauses
+from opal_registry.store.revisions import Standing, make_record, make_removal, read_standings
+from opal_registry.survey import read_own_columns
+
+Announce = Callable[[str], None]
+MakePlan = Callable[[Mapping[str, Standing]], Plan]
+"""Decides what is to be run, from how far each sub-app has come."""
+
+
+@dataclass
+class MigrationRun:
+    """One run in one database.
+
+    Args:
+        engine: The database.
+        histories: Those that are installed here.
+        make_plan: Decides what is to be run; asked under the lock.
+        locks: How long to wait for whom.
+        command: What is recorded as run.
+        downgrade: Whether revisions are taken back.
+        announce: Told what a person should know while it happens.
+        show: Told what is being done.
+
+    Attributes:
+        done: What was run.
+        plan: What was to be run.
+    """
+
+    engine: sa.Engine
+    histories: Mapping[str, History]
+    make_plan: MakePlan
+    locks: LocksSettings
+    command: str = "upgrade"
+    downgrade: bool = False
+    announce: Announce = ignore
+    show: Show = quiet_step
+    done: list[Ran] = field(default_factory=list)
+    plan: Plan = field(default_factory=Plan)
+
+    def run(self) -> None:
+        """Do it; what was done before an error stays done.
+
+        Raises:
+            LockTimeoutError: If another run, or somebody who uses a table, does not let go in time.
+            PluginError: If a revision fails by itself, or the plan cannot be.
+            DatabaseError: If the database fails, or refuses a statement.
+        """
+        where = describe_url(self.engine.url)
+        with (
+            explained(self.engine.url),
+            hold_run(self.engine, wait=self.locks.wait, where=where, announce=self.announce) as check,
+            self._connect() as connection,
+        ):
+            self.plan = self.make_plan(read_state(connection))
+            connection.rollback()
+            if self.plan.steps:
+                self._run_recorded(connection, check)
+
+    def _run_recorded(self, connection: sa.Connection, check: Callable[[], None]) -> None:
+        started_at = utc_now()
+        self._prepare(connection, events.make_event(self.command, started_at))
+        outcome, detail = events.FAILED, {}
+        try:
+            self._run_all(connection, check)
+            outcome = events.DONE
+        except DatabaseError as error:
+            detail = {"error": [problem.what for problem in error.problems]}
+            raise
+        finally:
+            if not connection.invalidated:
+                detail |= {"revisions": [str(ran.revision) for ran in self.done]}
+                event = events.make_event(self.command, started_at, outcome=outcome, **detail)
+                with connection.begin():
+                    connection.execute(events.make_update(event))
+
+    def _prepare(self, connection: sa.Connection, event: events.Event) -> None:
+        """Bring the registry's own tables up to date, and write down that a run has begun."""
+        compiler = Compiler(connection.dialect)
+        with connection.begin():
+            columns = read_own_columns(connection, read_catalog(connection))
+            for ddl in tables.iter_upgrade(columns, compiler.dialect):
+                connection.exec_driver_sql(compiler.text(ddl), execution_options={"no_parameters": True})
+            connection.execute(events.make_burial())
+            connection.execute(events.make_insert(event))
+
+    def _run_all(self, connection: sa.Connection, check: Callable[[], None]) -> None:
+        pauses = retry_pauses(self.locks.retries)
+        while waiting := self.plan.steps[len(self.done) :]:
+            try:
+                for app, steps in groupby(waiting, key=lambda step: step.app):
+                    check()
+                    self._run_group(connection, self.histories[app], list(steps))
+            except LockTimeoutError as error:
+                pause = next(pauses, None)
+                if pause is None or isinstance(error, AnotherRunError) or self.engine.dialect.name == "sqlite":
+                    raise
+                time.sleep(pause)
+
+    def _run_group(self, connection: sa.Connection, history: History, steps: Sequence[Step]) -> None:
+        def record(connection: sa.Connection, ran: Ran) -> None:
+            check_foreign_keys(connection, broken)
+            with explained(self.engine.url, doing=f"recording the revision {ran.revision}"):
+                connection.execute(make_removal(ran.revision.app, [ran.revision.id]))
+                if not self.downgrade:
+                    connection.execute(make_record(ran.revision.applied(history.version, ran.seconds)))
+            self.done.append(ran)
+
+        broken = find_broken_keys(connection)
+        connection.rollback()
+        revisions = [step.revision for step in steps]
+        names = ", ".join(each.id for each in revisions)
+        with self.show(f"{history.app}: {names}"):
+            run_revisions(connection, history, revisions, record=record, downgrade=self.downgrade)
+
+    @contextmanager
+    def _connect(self) -> Iterator[sa.Connection]:
+        """A connection whose statements wait for a table that is in use for so long and no longer."""
+        limit = make_limit_of_waiting(self.engine.dialect.name, self.locks.ddl_lock_timeout)
+        with self.engine.connect() as connection:
+            if self.engine.dialect.name == "sqlite":
+                with without_foreign_keys(connection):
+                    yield connection
+                return
+            if self.engine.dialect.name == "postgresql":
+                sa.event.listen(connection, "begin", lambda begun: begun.exec_driver_sql(limit))
+            else:
+                connection.exec_driver_sql(limit)
+                connection.rollback()
+            yield connection
+
+
+def read_state(connection: sa.Connection) -> dict[str, Standing]:
+    """How far each sub-app has come in a database."""
+    catalog = read_catalog(connection)
+    names = [name for schema, name in catalog.relations if schema is None]
+    return read_standings(connection, names, read_own_columns(connection, catalog))
+
+
+@contextmanager
+def without_foreign_keys(connection: sa.Connection) -> Iterator[None]:
+    """Let SQLite rebuild tables for the length of a block: with foreign keys on, dropping a parent deletes its children.
+
+    The switch counts outside of transactions only (SQLite's documentation of ``PRAGMA foreign_keys``).
+    """
+    connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+    connection.rollback()
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+        connection.rollback()
+
+
+def find_broken_keys(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """How many rows of which table refer to a row of which other table that is not there; SQLite only."""
+    found: dict[tuple[str, str], int] = {}
+    if connection.dialect.name == "sqlite":
+        for table, _, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+            found[table, parent] = found.get((table, parent), 0) + 1
+    return found
+
+
+def check_foreign_keys(connection: sa.Connection, before: Mapping[tuple[str, str], int]) -> None:
+    """See to it that no more rows lost what they refer to; the transaction is not committed then.
+
+    Raises:
+        DatabaseError: If some did.
+    """
+    after = find_broken_keys(connection)
+    problems = [
+        Problem(
+            f"{number - before.get(pair, 0)} rows of {pair[0]} refer to rows of {pair[1]} that are not there any more",
+            describe_url(connection.engine.url),
+            "correct the revision: it was taken back",
+        )
+        for pair, number in sorted(after.items())
+        if number > before.get(pair, 0)
+    ]
+    if problems:
+        raise DatabaseError(*problems)
