@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -28,7 +29,7 @@ from opal_registry.schema.resume import Resumable
 from opal_registry.settings.model import LocksSettings
 from opal_registry.store import events, journal, ledger, tables
 from opal_registry.store.journal import OpenStep
-from opal_registry.store.locks import AnotherRunError, hold_lock, make_limit_of_waiting, try_lock
+from opal_registry.store.locks import AnotherRunError, check_lock, hold_lock, make_limit_of_waiting, try_lock
 from opal_registry.suite import LoadedSubApp
 from opal_registry.survey import survey
 from opal_registry.work import Work
@@ -128,9 +129,10 @@ class BringUp:
                 yield lambda: nullcontext(batch)
         else:
             with begin_alone(self.engine) as guard, self._hold_lock(guard):
+                self._check_lock = partial(check_lock, guard, where=describe_url(self.engine.url))
                 if self._is_transactional:  # PostgreSQL
                     guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-                yield lambda: self._begin_guarded(guard)
+                yield self._begin_guarded
 
     def _hold_lock(
         self, connection: sa.Connection, *, statement_wait: float | None = None
@@ -141,13 +143,13 @@ class BringUp:
         )
 
     @contextmanager
-    def _begin_guarded(self, guard: sa.Connection) -> Iterator[Batch]:
+    def _begin_guarded(self) -> Iterator[Batch]:
         """A transaction that is not committed unless the connection that holds the lock is still there."""
         with self.engine.begin() as connection:
             with self._open(connection) as batch:
                 batch.add(sa.text(make_limit_of_waiting(self._dialect, self.locks.ddl_lock_timeout)))
                 yield batch
-            guard.scalar(sa.select(1))
+            self._check_lock()
 
     def _open(self, connection: sa.Connection) -> AbstractContextManager[Batch]:
         return Batch(connection, self.compiler, SENDERS.get(self._dialect, send_singly)).open()
@@ -201,7 +203,7 @@ class BringUp:
         to_create = self.work.to_create[app.name]
         if not self._is_transactional:
             begun = self.work.found.steps.get(app.name, ())
-            batch.send = Resumable(app.name, begun, self.work.found.catalog).send
+            batch.send = Resumable(app.name, begun, self.work.found.catalog, self._check_lock).send
         if to_create:
             batch.doing = f"creating the tables of sub-app {app.name!r}"
             creator.create(to_create, app.spares)

@@ -35,6 +35,32 @@ HOOK = """
 """A hook of the last sub-app, in which something happens where ``FAULT`` is set."""
 
 
+SEED = """
+    import sqlalchemy as sa
+
+    @hookimpl
+    def opal_seed(session, sub_app):
+        session.execute(sa.text("INSERT INTO foxes (id, mood) VALUES (1, 'sly')"))
+        session.connection().connection.cursor().execute("COMMIT")
+        """
+"""A hook that ends the transaction past SQLAlchemy, with room for what it does then."""
+
+DEN = """
+    import os
+    import sqlalchemy as sa
+    from opal_registry import Base
+
+    den1, *_ = [sa.Table(f"den{n}", Base.metadata, sa.Column("id", sa.Integer, primary_key=True)) for n in (1, 2, 3)]
+
+    @sa.event.listens_for(den1, "after_create")
+    def lose_the_lock(table, connection, **_):
+        if os.environ.get("FAULT"):
+            holder = "SELECT IS_USED_LOCK(CONCAT('opal_registry.', DATABASE()))"
+            connection.exec_driver_sql(f"KILL {connection.exec_driver_sql(holder).scalar()}")
+"""
+"""Three tables on MariaDB; where ``FAULT`` is set, the connection that holds the lock is ended after the first one."""
+
+
 def install(site: Site, fault: str = "pass") -> None:
     """Install the suite, with something that happens in its last sub-app."""
     wicked.install(site)
@@ -117,14 +143,29 @@ class TestHooksThatEndTheTransaction:
         completes(quick_site, any_database_url)
 
     @pytest.mark.parametrize("word", ["COMMIT", "ROLLBACK"])
-    def test_are_found_out_where_the_driver_knows(self, quick_site: Site, database_url: str, word: str) -> None:
+    def test_are_found_out_where_the_driver_knows(self, quick_site: Site, any_database_url: str, word: str) -> None:
         install(quick_site, f"connection.connection.cursor().execute('{word}')")
-        said = fails(quick_site, database_url, 3, FAULT="1")
+        said = fails(quick_site, any_database_url, 3, FAULT="1")
         what = "RuntimeError: the transaction was ended here: that is done when everything is"
         assert said.startswith(f"error: calling opal_tables_created failed: {what}\n")
         if word == "ROLLBACK":
-            undoes_everything(database_url)
-            completes(quick_site, database_url)
+            undoes_everything(any_database_url)
+            completes(quick_site, any_database_url)
+
+    @pytest.mark.parametrize("after", ["pass", "session.execute(sa.text('SELECT mood FROM foxes')).all()"])
+    def test_are_found_out_in_a_session_too(self, quick_site: Site, any_database_url: str, after: str) -> None:
+        quick_site.sub_app("woods", wicked.FOXES.replace('sa.ForeignKey("hens.id")', "sa.Integer"), hooks=SEED + after)
+        said = fails(quick_site, any_database_url, 3)
+        what = "RuntimeError: the transaction was ended here: that is done when everything is"
+        assert said.startswith(f"error: calling opal_seed failed: {what}\n"), said
+
+    @pytest.mark.mariadb
+    def test_are_none_where_mariadb_ends_it_for_a_statement_that_creates_something(
+        self, quick_site: Site, mariadb_url: str
+    ) -> None:
+        install(quick_site, "connection.exec_driver_sql('CREATE TABLE dens (id INTEGER)')")
+        assert quick_site.run("init", env={"OPAL_DATABASE__URL": mariadb_url, "FAULT": "1"}).code == 0
+        completes(quick_site, mariadb_url)
 
     def test_may_undo_their_own(self, quick_site: Site, any_database_url: str) -> None:
         undo = "nested = connection.begin_nested(); connection.execute(sa.text('DELETE FROM foxes')); nested.rollback()"
@@ -254,6 +295,18 @@ class TestLockLost:
         assert said.startswith("error: the connection was cut: "), said
         undoes_everything(mariadb_url)
         completes(quick_site, mariadb_url)
+
+    @pytest.mark.mariadb
+    def test_not_one_more_table_is_made(self, quick_site: Site, mariadb_url: str) -> None:
+        """It is lost when the first of three tables has been made: another run may have it at the second one."""
+        quick_site.sub_app("den", DEN)
+        said = fails(quick_site, mariadb_url, 4, FAULT="1")
+        assert said.startswith("error: the connection was cut: "), said
+        columns = str(snapshot(mariadb_url)["columns"].keys())
+        assert [number for number in (1, 2, 3) if f"'den{number}'" in columns] == [1]
+        done = quick_site.run("init", env={"OPAL_DATABASE__URL": mariadb_url})
+        assert (done.code, done.err) == (0, ""), done
+        assert quick_site.run("status", env={"OPAL_DATABASE__URL": mariadb_url}).code == 0
 
     def test_one_who_holds_it_and_is_paused_is_named_with_the_remedy(
         self, quick_site: Site, any_database_url: str, tmp_path: Path

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from opal_registry.store.locks import AnotherRunError, hold_lock, make_limit_of_waiting, try_lock
+from opal_registry.errors import DatabaseError
+from opal_registry.store.locks import AnotherRunError, check_lock, hold_lock, make_limit_of_waiting, try_lock
 from tests.contenders import LONG, Contender, connected, limits_of, lock_is_free, race, take_turn
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster
@@ -237,6 +238,13 @@ class TestMariaDB:
                     assert connection.exec_driver_sql(patience).scalar() == at_least
         finally:
             mariadb.execute(f"SET GLOBAL wait_timeout = {usual}")
+
+    def test_a_run_that_lost_it_is_told(self, mariadb_url: str) -> None:
+        with connected(mariadb_url) as connection:
+            with hold_lock(connection, wait=0, where="here"):
+                check_lock(connection, where="here")
+            with pytest.raises(DatabaseError, match=r"^the lock of this run was lost\n  where: here\n"):
+                check_lock(connection, where="here")
 
     def test_a_connection_that_was_cut_is_no_second_error(self, mariadb: MariaDB, mariadb_url: str) -> None:
         with connected(mariadb_url) as connection, hold_lock(connection, wait=0, where=""):

@@ -32,14 +32,15 @@ class KeptOpen:
         """Refuse to end the transaction for the length of a block.
 
         Raises:
-            RuntimeError: If code in it tries to: nothing of it is done then. Also if it did, past SQLAlchemy, where the
-                driver knows.
+            RuntimeError: If code in it tries to: nothing of it is done then. Also if it did, past SQLAlchemy, as soon as
+                that is seen.
         """
-        self._transaction = self._connection.get_transaction()
-        with self._refusals():
+        self._start()
+        try:
             yield
-        if self._connection.get_transaction() is not self._transaction or not _is_in_transaction(self._connection):
-            raise RuntimeError("the transaction was ended here: that is done when everything is")
+        finally:
+            self._stop()
+        self._refuse_what_follows()
         if _is_broken(self._connection):
             raise RuntimeError(
                 "a statement failed, and its error was passed over: use connection.begin_nested() for that"
@@ -54,23 +55,30 @@ class KeptOpen:
             yield
         finally:
             self._start()
-            self._transaction = self._connection.get_transaction()
-
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        self._start()
-        try:
-            yield
-        finally:
-            self._stop()
 
     def _start(self) -> None:
-        for event, listener in REFUSALS.items():
+        self._transaction = self._connection.get_transaction()
+        self._look()
+        for event, listener in self._listeners:
             sa.event.listen(self._connection, event, listener)
 
     def _stop(self) -> None:
-        for event, listener in REFUSALS.items():
+        for event, listener in self._listeners:
             sa.event.remove(self._connection, event, listener)
+
+    @property
+    def _listeners(self) -> list[tuple[str, Callable[..., None]]]:
+        own = (("after_cursor_execute", self._look), ("before_cursor_execute", self._refuse_what_follows))
+        return [*REFUSALS.items(), *own]
+
+    def _look(self, *_: object) -> None:
+        """MySQL begins the transaction by itself, and ends it with each statement that creates something."""
+        self._was_open = _is_in_transaction(self._connection)
+
+    def _refuse_what_follows(self, *_: object) -> None:
+        is_another = self._connection.get_transaction() is not self._transaction
+        if is_another or (self._was_open and not _is_in_transaction(self._connection)):
+            raise RuntimeError("the transaction was ended here: that is done when everything is")
 
 
 @contextmanager
@@ -95,6 +103,9 @@ def _refuse_statement(_connection: object, _cursor: object, statement: str, *_: 
         )
 
 
+SERVER_STATUS_IN_TRANS = 1
+"""The bit by which MySQL says after each statement that it is in a transaction."""
+
 REFUSALS: dict[str, Callable[..., None]] = {
     "commit": _refuse_commit,
     "rollback": _refuse_rollback,
@@ -110,12 +121,17 @@ def _is_broken(connection: sa.Connection) -> bool:
 
 
 def _is_in_transaction(connection: sa.Connection) -> bool:
-    """Whether the driver is in a transaction; where it does not know, it is taken to be."""
+    """Whether the driver is in a transaction; where it does not know, it is taken to be.
+
+    MySQL is in one from the first statement that touches a table to the next one that creates something.
+    """
     driver = connection.connection.driver_connection
     match connection.dialect.driver:
         case "pysqlite":
             return bool(driver.in_transaction)  # type: ignore[union-attr]
         case "psycopg":
             return bool(driver.info.transaction_status)  # type: ignore[union-attr]  # IDLE is 0
+        case "pymysql":
+            return bool(driver.server_status & SERVER_STATUS_IN_TRANS)  # type: ignore[union-attr]
         case _:
             return True

@@ -1,6 +1,6 @@
 """Sending DDL where each statement commits by itself (MySQL): journaled, so that the next run goes on where one ended."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,10 +37,11 @@ class Resumable:
         sub_app: The sub-app's name.
         begun: What an earlier run has begun: all but the last of it is done.
         catalog: The tables that are there.
+        check: Called before each statement is sent; raises an error if it must not be, because another run may be at work.
     """
 
-    def __init__(self, sub_app: str, begun: Sequence[OpenStep], catalog: Catalog) -> None:
-        self._sub_app, self._catalog = sub_app, catalog
+    def __init__(self, sub_app: str, begun: Sequence[OpenStep], catalog: Catalog, check: Callable[[], None]) -> None:
+        self._sub_app, self._catalog, self._check = sub_app, catalog, check
         self._number = max((step.number for step in begun), default=0)
         self._done = {step.statement for step in begun[:-1]}
         self._last = begun[-1].statement if begun else None
@@ -61,6 +62,7 @@ class Resumable:
             table = _table_of(statement.element)
             step = OpenStep(self._sub_app, self._number, table.fullname if table is not None else "", statement.text)
             connection.execute(journal.make_step(step))  # committed by what follows
+        self._check()
         with explained(connection.engine.url, doing=statement.doing):
             try:
                 connection.exec_driver_sql(statement.text, execution_options=RAW)

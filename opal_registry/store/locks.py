@@ -20,9 +20,17 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from opal_registry.errors import LockTimeoutError, Problem
+from opal_registry.errors import DatabaseError, LockTimeoutError, Problem
 from opal_registry.store.holder import Holder
-from opal_registry.store.native_locks import AdvisoryLock, NamedLock, WriteLock, find_file, make_limit, make_mysql_limit
+from opal_registry.store.native_locks import (
+    AdvisoryLock,
+    NamedLock,
+    WriteLock,
+    find_file,
+    is_lock_held,
+    make_limit,
+    make_mysql_limit,
+)
 from opal_registry.store.sidecar import Sidecar
 
 LONGEST_PAUSE = 5.0
@@ -96,6 +104,21 @@ def hold_lock(
             stack.callback(lock.release)
             _take(lock, deadline, announce, wait=wait, where=where)
         yield
+
+
+def check_lock(connection: sa.Connection, *, where: str) -> None:
+    """See to it that a run whose lock was lost does nothing more: another one may have it.
+
+    Args:
+        connection: The one that holds the lock, on PostgreSQL or MySQL.
+        where: Which database it is, for the error.
+
+    Raises:
+        DatabaseError: If it does not hold it any more.
+        sqlalchemy.exc.DBAPIError: If it is lost itself.
+    """
+    if not is_lock_held(connection):
+        raise DatabaseError(Problem("the lock of this run was lost", where, "run the command again"))
 
 
 @contextmanager

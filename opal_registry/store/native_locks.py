@@ -202,6 +202,18 @@ class WriteLock:
         return usual
 
 
+def is_lock_held(connection: sa.Connection) -> bool:
+    """Whether a connection that got the lock has it still: PostgreSQL's ends with the transaction, MySQL's is asked for.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: If the connection is lost, and the lock with it.
+    """
+    if connection.dialect.name == "postgresql":
+        return bool(connection.scalar(sa.select(1)))
+    name = make_name(connection.engine.url.database or "")
+    return bool(connection.scalar(sa.select(sa.func.is_used_lock(name) == sa.func.connection_id())))
+
+
 def make_name(database: str) -> str:
     """The name of a database's lock on MySQL, where it counts in the whole server.
 
