@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -136,7 +137,7 @@ def hold_run(
         announce: As for :func:`hold_lock`.
 
     Yields:
-        A function that raises what the database says if the lock was lost.
+        A function that raises an error if the lock was lost; see :func:`check_lock`.
 
     Raises:
         AnotherRunError: If another one does not let go in time.
@@ -150,7 +151,7 @@ def hold_run(
     with guard, hold_lock(guard, wait=wait, where=where, announce=announce):
         if not is_mysql:
             guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-        yield lambda: guard.scalar(sa.select(1))
+        yield partial(check_lock, guard, where=where)
 
 
 @contextmanager
