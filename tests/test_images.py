@@ -232,6 +232,44 @@ class TestDifferentVersions:
         assert states(new.run("status", "--json", env=env))["shop"][0] == "differs"
 
 
+class TestDifferentWords:
+    """One version of a sub-app whose definitions two images put in different words, as releases of SQLAlchemy do."""
+
+    @pytest.fixture
+    def twins(self, image: Callable[[str], Site]) -> Images:
+        """Two images with one shop; a default is quoted in the one and not in the other."""
+        one, other = image("one"), image("other")
+        for site, default in ((one, "'7'"), (other, "sa.text('7')")):
+            column = f"size: orm.Mapped[int] = orm.mapped_column(server_default={default})"
+            site.sub_app("shop", models(model("Order", "orders", column)), version="1.4")
+        return one, other
+
+    def test_both_are_warm_and_nobody_writes_over_the_other(
+        self, twins: Images, env: Env, any_database_url: str
+    ) -> None:
+        one, other = twins
+        assert init(one, env)["recorded"] is False
+        before = ledger(any_database_url)
+        document = init(other, env)
+        assert (document["recorded"], created(document)) == (False, {"core": [], "shop": []})
+        assert [init(site, env)["recorded"] for site in (one, other, one, other)] == [True] * 4
+        assert [init(site, env, "--verify")["recorded"] for site in (other, one)] == [False] * 2
+        assert [init(site, env)["recorded"] for site in (one, other)] == [True] * 2
+        assert ledger(any_database_url) == before
+        assert len(read(any_database_url, "SELECT id FROM opal_events")) == 1
+
+    def test_a_later_version_with_other_definitions_has_both_look_again(
+        self, twins: Images, env: Env, any_database_url: str
+    ) -> None:
+        one, other = twins
+        for site in twins:
+            init(site, env)
+        other.sub_app("shop", models(model("Order", "orders", "size: orm.Mapped[int]")), version="1.5")
+        assert init(other, env)["recorded"] is False
+        assert ledger(any_database_url)["shop"]["version"] == "1.5"
+        assert [init(site, env)["recorded"] for site in (one, one, other)] == [False, True, True]
+
+
 SIDES = ["north", "south"]
 
 

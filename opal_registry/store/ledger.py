@@ -55,7 +55,7 @@ class Entry:
         version: The version of that distribution when the row was written, :func:`as_kept`.
         bind: The bind key it was written for.
         schema: The schema that it declares.
-        fingerprint: A digest of the definitions of its tables.
+        fingerprint: A digest of the definitions of its tables, as the image words them that wrote the row.
         tables: The full names of its tables, sorted.
         foreign_columns: The columns of other sub-apps that its foreign keys refer to, as ``table.column``, sorted.
         seeded: The version whose first rows were put in.
@@ -78,7 +78,11 @@ class Entry:
     updated_at: dt.datetime | None = None
 
     def says_the_same(self, other: "Entry") -> bool:
-        """Whether two entries differ in nothing but their times, their writers and the images they know."""
+        """Whether two entries differ in nothing but their times, their writers, and what each image knows for itself.
+
+        The fingerprint is such a thing: images with different releases of SQLAlchemy word the same definitions differently,
+        and would take turns in writing the row. An image whose own models have changed looks for itself anyway.
+        """
         return self._facts() == other._facts()
 
     def is_newer_than(self, distribution: str, version: str) -> bool:
@@ -107,7 +111,7 @@ class Entry:
         return self.sources.get(image.fingerprint) == image.place_of(self.name)
 
     def _facts(self) -> tuple[object, ...]:
-        left = (self.name, self.distribution, self.version, self.bind, self.schema, self.fingerprint)
+        left = (self.name, self.distribution, self.version, self.bind, self.schema)
         return (*left, self.tables, self.foreign_columns, self.seeded)
 
 
