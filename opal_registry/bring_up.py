@@ -71,6 +71,7 @@ class BringUp:
         locks: How long to wait for whom.
         announce: Told what a person should know while it happens.
         step: Told what is being done.
+        command: What is recorded as run.
 
     Attributes:
         deeds: What was done, by sub-app.
@@ -83,6 +84,7 @@ class BringUp:
     locks: LocksSettings
     announce: Announce
     step: Step
+    command: str = "init"
     deeds: dict[str, Deed] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -169,7 +171,7 @@ class BringUp:
             batch.add(ddl)
         if not self._is_transactional:
             batch.add(events.make_burial())
-            batch.add(events.make_insert(events.make_event("init", started_at)))
+            batch.add(events.make_insert(events.make_event(self.command, started_at)))
         elif len(chunks) > 1:
             self._announce_chunks(len(chunks))
             self._journal_chunks(batch, [app for chunk in chunks for app in chunk])
@@ -242,11 +244,13 @@ class BringUp:
             return
         batch.doing = "recording the run"
         created = {name: list(deed.created) for name, deed in self.deeds.items() if deed.created}
-        event = events.make_event("init", started_at, outcome=events.DONE, created=created)
+        event = events.make_event(self.command, started_at, outcome=events.DONE, created=created)
         batch.add(events.make_insert(event) if self._is_transactional else events.make_update(event))
 
 
-def record_end(engine: sa.Engine, started_at: dt.datetime, error: OpalError | None, *, wait: float) -> None:
+def record_end(
+    engine: sa.Engine, started_at: dt.datetime, error: OpalError | None, *, command: str, wait: float
+) -> None:
     """Write down that a run failed, or was interrupted (no error), if there is where to.
 
     Whatever hinders that has been said by the error itself, and a table that is locked is waited for so many seconds.
@@ -258,7 +262,7 @@ def record_end(engine: sa.Engine, started_at: dt.datetime, error: OpalError | No
     if error is None and is_transactional:
         return
     outcome, said = (events.FAILED, error.problems) if error else (events.INTERRUPTED, ())
-    event = events.make_event("init", started_at, outcome=outcome, error=[problem.what for problem in said])
+    event = events.make_event(command, started_at, outcome=outcome, error=[problem.what for problem in said])
     with contextlib.suppress(Exception), engine.begin() as connection:
         if limit := make_limit_of_waiting(engine.dialect.name, wait):
             connection.exec_driver_sql(limit)

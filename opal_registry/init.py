@@ -7,7 +7,7 @@ faster.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ from opal_registry.schema.server import create_database
 from opal_registry.store import tables
 from opal_registry.store.ledger import Image
 from opal_registry.store.locks import AnotherRunError, retry_pauses
-from opal_registry.suite import LoadedSubApp, Quarantined, Suite
+from opal_registry.suite import LoadedSubApp, Quarantined
 from opal_registry.survey import Survey, is_missing_file, make_entry, survey, survey_nothing
 from opal_registry.work import Work
 
@@ -98,6 +98,8 @@ def init(
     dry_run: bool = False,
     create_missing_database: bool = False,
     fingerprint: str = "",
+    command: str = "init",
+    only: Collection[str] | None = None,
     step: Step = quiet_step,
     announce: Announce = lambda _: None,
 ) -> InitReport:
@@ -111,6 +113,8 @@ def init(
         dry_run: Find out and render what would be done, and change nothing.
         create_missing_database: Make the database itself where it is missing (PostgreSQL, MySQL).
         fingerprint: Of this image, by whoever has it already.
+        command: What is recorded as run.
+        only: The sub-apps to look at, if not all.
         step: Told what is being done.
         announce: Told what a person should know while it happens, such as who holds the lock.
 
@@ -131,18 +135,19 @@ def init(
         fingerprint = make_image_fingerprint(registry.settings)
     suite = registry.suite
     histories = load_histories(suite.sub_apps)
-    runs = [_Run(registry, bind, histories) for bind in _binds(registry)]
+    apps = [app for app in suite.sub_apps if only is None or app.name in only]
+    runs = [_Run(registry, bind, apps, histories, command) for bind in _binds(registry, apps)]
     for run in runs:
         with step(f"looking at {run}"):
             run.look(create_missing_database=create_missing_database, dry_run=dry_run)
     _refuse_impossible(runs)
     if not dry_run:
-        image = _find_image(registry, fingerprint)
+        image = _find_image(registry, fingerprint) if only is None else None
         for run in runs:
             run.apply(image, step, announce)
     return InitReport(
         databases={run.bind: str(run) for run in runs},
-        sub_apps=_in_order(suite, [report for run in runs for report in run.reports(dry_run=dry_run)]),
+        sub_apps=_in_order(apps, [report for run in runs for report in run.reports(dry_run=dry_run)]),
         quarantined=suite.quarantined,
         bookkeeping=tuple(statement for run in runs for statement in run.bookkeeping()) if dry_run else (),
         dry_run=dry_run,
@@ -156,14 +161,18 @@ class _Run:
     work: Work
     compiler: Compiler
 
-    def __init__(self, registry: Registry, bind: str, histories: Mapping[str, History]) -> None:
-        self.histories = histories
+    def __init__(
+        self,
+        registry: Registry,
+        bind: str,
+        apps: Sequence[LoadedSubApp],
+        histories: Mapping[str, History],
+        command: str,
+    ) -> None:
+        self.histories, self.command = histories, command
         self.bind, self.registry, self.settings = bind, registry, registry.settings.databases[bind]
-        self.engine, self.discovery = (
-            getattr(registry, "migration_engine", registry.engine)(bind),
-            registry.suite.discovery,
-        )
-        self.apps = [app for app in registry.suite.sub_apps if app.sub_app.bind == bind]
+        self.engine, self.discovery = registry.migration_engine(bind), registry.suite.discovery
+        self.apps = [app for app in apps if app.sub_app.bind == bind]
         self.problems: list[Problem] = []
         self.taken: list[Problem] = []
         self.deeds: dict[str, Deed] = {}
@@ -195,17 +204,19 @@ class _Run:
         locks = self.registry.settings.locks
         pauses, started_at = retry_pauses(locks.retries), utc_now()
         while not self.work.is_done:
-            attempt = BringUp(self.engine, self.compiler, self.work, self.discovery, locks, announce, step)
+            attempt = BringUp(
+                self.engine, self.compiler, self.work, self.discovery, locks, announce, step, self.command
+            )
             try:
                 attempt.run()
             except OpalError as error:
                 pause = next(pauses, None) if self._is_worth_repeating(error) else None
                 if pause is None:
-                    record_end(self.engine, started_at, error, wait=locks.ddl_lock_timeout)
+                    record_end(self.engine, started_at, error, command=self.command, wait=locks.ddl_lock_timeout)
                     raise
                 time.sleep(pause)
             except KeyboardInterrupt:
-                record_end(self.engine, started_at, None, wait=locks.ddl_lock_timeout)
+                record_end(self.engine, started_at, None, command=self.command, wait=locks.ddl_lock_timeout)
                 raise
             else:
                 self.work, self.deeds = attempt.work, attempt.deeds
@@ -227,7 +238,7 @@ class _Run:
                 app,
                 created=_names(self._missing(app)) if dry_run else deed.created,
                 present=tuple(name for name in _names(self.work.found.present[app.name]) if name not in deed.created),
-                differences=tuple(self.work.found.differences.get(app.name, ())),
+                differences=tuple(self.work.find_differences(app)),
                 statements=tuple(self._render(app, known)) if dry_run else (),
                 withheld=self.work.withheld.get(app.name, ""),
                 seeded=deed.seeded,
@@ -279,8 +290,8 @@ def _find_image(registry: Registry, fingerprint: str) -> Image | None:
     return Image(fingerprint, {app.name: app.version for app in suite.sub_apps}) if is_whole else None
 
 
-def _binds(registry: Registry) -> list[str]:
-    used = {app.sub_app.bind for app in registry.suite.sub_apps}
+def _binds(registry: Registry, apps: Sequence[LoadedSubApp]) -> list[str]:
+    used = {app.sub_app.bind for app in apps}
     return [bind for bind in registry.settings.databases if bind in used]
 
 
@@ -288,6 +299,6 @@ def _names(found: Sequence[sa.Table]) -> tuple[str, ...]:
     return tuple(table.fullname for table in found)
 
 
-def _in_order(suite: Suite, reports: Sequence[SubAppReport]) -> tuple[SubAppReport, ...]:
+def _in_order(apps: Sequence[LoadedSubApp], reports: Sequence[SubAppReport]) -> tuple[SubAppReport, ...]:
     by_name = {report.app.name: report for report in reports}
-    return tuple(by_name[app.name] for app in suite.sub_apps)
+    return tuple(by_name[app.name] for app in apps)

@@ -50,13 +50,16 @@ class Survey:
         return all(columns <= set(self.columns.get(name, ())) for name, columns in wanted.items())
 
 
-def survey(connection: sa.Connection, apps: Sequence[LoadedSubApp], *, before: Survey | None = None) -> Survey:
+def survey(
+    connection: sa.Connection, apps: Sequence[LoadedSubApp], *, before: Survey | None = None, compare: bool = True
+) -> Survey:
     """Read what a database holds of some sub-apps; nothing is changed.
 
     Args:
         connection: The database.
         apps: The sub-apps that live in it.
         before: An earlier survey: tables that were there already are not compared with their models again.
+        compare: Whether tables are compared with their models at all.
     """
     catalog = read_catalog(connection)
     columns = read_own_columns(connection, catalog)
@@ -67,7 +70,7 @@ def survey(connection: sa.Connection, apps: Sequence[LoadedSubApp], *, before: S
         steps=journal.read_journal(connection, columns),
         missing={app.name: [table for table in app.tables if not catalog.find(table)] for app in apps},
         present={app.name: [table for table in app.tables if catalog.find(table)] for app in apps},
-        differences=_compare(connection, apps, catalog, before),
+        differences=_compare(connection, apps, catalog, before) if compare else {},
         standings=read_standings(connection, [name for schema, name in catalog.relations if schema is None], columns),
     )
 

@@ -10,6 +10,7 @@ from sqlalchemy.schema import CreateTable
 from opal_registry.errors import Problem
 from opal_registry.migrations.history import History
 from opal_registry.migrations.progress import stamp
+from opal_registry.schema.live import Difference
 from opal_registry.store import ledger, revisions
 from opal_registry.store.ledger import Entry, Image
 from opal_registry.suite import LoadedSubApp
@@ -61,6 +62,12 @@ class Work:
     def withheld(self) -> dict[str, str]:
         """Sub-apps that are not brought up here, and why."""
         return self.withholding.reasons
+
+    def find_differences(self, app: LoadedSubApp) -> Sequence[Difference]:
+        """How its tables differ from their models, but for what its pending revisions are there to change."""
+        progress = self.withholding.progress.get(app.name)
+        is_behind = progress is not None and progress.state in {"behind", "diverged"}
+        return () if is_behind else self.found.differences.get(app.name, ())
 
     def iter_stamps(self, app: LoadedSubApp) -> Iterator[sa.Executable]:
         """What records that a sub-app whose tables come from the models is at the heads of its history."""

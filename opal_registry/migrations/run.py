@@ -22,12 +22,12 @@ from opal_registry.schema.compiled import Compiler
 from opal_registry.settings.model import LocksSettings
 from opal_registry.store import events, tables
 from opal_registry.store.locks import AnotherRunError, hold_run, ignore, make_limit_of_waiting, retry_pauses
-from opal_registry.store.revisions import Standing, make_record, make_removal, read_standings
+from opal_registry.store.revisions import make_record, make_removal
 from opal_registry.survey import read_own_columns
 
 Announce = Callable[[str], None]
-MakePlan = Callable[[Mapping[str, Standing]], Plan]
-"""Decides what is to be run, from how far each sub-app has come."""
+MakePlan = Callable[[sa.Connection], Plan]
+"""Decides what is to be run, from what a database holds."""
 
 
 @dataclass
@@ -74,7 +74,7 @@ class MigrationRun:
             hold_run(self.engine, wait=self.locks.wait, where=where, announce=self.announce) as check,
             self._connect() as connection,
         ):
-            self.plan = self.make_plan(read_state(connection))
+            self.plan = self.make_plan(connection)
             connection.rollback()
             if self.plan.steps:
                 self._run_recorded(connection, check)
@@ -150,13 +150,6 @@ class MigrationRun:
                 connection.exec_driver_sql(limit)
                 connection.rollback()
             yield connection
-
-
-def read_state(connection: sa.Connection) -> dict[str, Standing]:
-    """How far each sub-app has come in a database."""
-    catalog = read_catalog(connection)
-    names = [name for schema, name in catalog.relations if schema is None]
-    return read_standings(connection, names, read_own_columns(connection, catalog))
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 import datetime as dt
 import math
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import sha256
+from itertools import chain, repeat
 
 import sqlalchemy as sa
 
@@ -25,8 +27,6 @@ STAY = "SESSION wait_timeout = GREATEST(@@SESSION.wait_timeout, 28800)"
 
 TAKEN = ("55P03", "SQLITE_BUSY", "SQLITE_BUSY_RECOVERY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_BUSY_TIMEOUT")
 """How a database says that a lock was not to be had in time."""
-
-LIMITS = ("lock_timeout", "statement_timeout")
 
 ADVISORY_HOLDER = sa.text("""
     SELECT a.application_name AS application, host(a.client_addr) AS address, l.pid,
@@ -54,31 +54,29 @@ LAST_RUNNING = (
 class AdvisoryLock:
     """PostgreSQL: an advisory lock of the connection's transaction, with which it ends.
 
+    It is asked for again and again, and not waited for in the server's queue: a statement that waits there holds a
+    snapshot, and a ``CREATE INDEX CONCURRENTLY`` of the run that has the lock waits for every snapshot to end (the manual,
+    "Building Indexes Concurrently").
+
     Args:
         connection: The database.
         statement_wait: For how many seconds the transaction's further statements wait for a table; None: as usual.
     """
 
     awaited, holding = RUN, RUN_HOLDS
-    attempt = math.inf  # in the server's queue: each refusal would be an error in its log
+    attempt = 0.25
 
     def __init__(self, connection: sa.Connection, statement_wait: float | None = None) -> None:
         self._connection = connection
         limit = "" if statement_wait is None else f"; {make_limit(statement_wait)}"
         self._try = f"SELECT pg_try_advisory_xact_lock({KEY}){limit}"
+        self._pauses = chain((0.005 * 2**n for n in range(6)), repeat(self.attempt))
 
     def take(self, seconds: float) -> bool:
-        """Get the lock, within so many seconds."""
-        if not seconds:
-            return bool(self._connection.exec_driver_sql(self._try).scalar())
-        usual = [self._ask(sa.func.current_setting(name)) for name in LIMITS]
-        with _refusal() as refused, self._connection.begin_nested():
-            self._limit(f"{_milliseconds(seconds)}ms", "0")  # statement_timeout is not meant for waiting
-            self._ask(sa.func.pg_advisory_xact_lock(KEY))
-        if refused:
-            return False
-        self._limit(*usual)
-        return True
+        """Get the lock, after a pause of at most so many seconds."""
+        if seconds:
+            time.sleep(min(seconds, next(self._pauses)))
+        return bool(self._connection.exec_driver_sql(self._try).scalar())
 
     def find_holder(self) -> Holder | None:
         """Who has it, as far as the user may know; None if nobody."""
@@ -97,13 +95,6 @@ class AdvisoryLock:
 
     def release(self) -> None:
         """Nothing: the lock ends with the transaction."""
-
-    def _limit(self, *values: str) -> None:
-        for name, value in zip(LIMITS, values, strict=True):
-            self._ask(sa.func.set_config(name, value, sa.true()))
-
-    def _ask(self, value: sa.ColumnElement[str]) -> str:
-        return str(self._connection.scalar(sa.select(value)))
 
 
 class NamedLock:

@@ -1,0 +1,286 @@
+"""The one command of a deploy: run what is pending, bring up what is new to the database.
+
+    bring up -> plan -> run, and again for as long as one makes room for the other
+
+Sub-apps that are new come from their models, as in ``init``, as soon as what they need is there; all others, and new ones
+that say so, are upgraded revision by revision.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from opal_registry.engines.failures import explained
+from opal_registry.engines.url import describe_url
+from opal_registry.errors import ConfigError, Problem
+from opal_registry.guard import Step, quiet_step
+from opal_registry.init import InitReport, init
+from opal_registry.migrations.environment import Ran
+from opal_registry.migrations.history import History, load_histories
+from opal_registry.migrations.revision_file import Phase, Revision
+from opal_registry.migrations.run import MigrationRun
+from opal_registry.migrations.steps import Plan, find_levels, make_plan
+from opal_registry.registry import Registry
+from opal_registry.schema.looking import look_at
+from opal_registry.suite import LoadedSubApp, Suite
+from opal_registry.survey import Survey, is_missing_file, survey, survey_nothing
+from opal_registry.withheld import Withholding
+
+COMMAND = "upgrade"
+TO_BE_RUN = {"behind", "diverged"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be reached.
+
+    Args:
+        app: One sub-app, with what it needs; empty for all.
+        revision: One revision of it; empty for its heads.
+    """
+
+    app: str = ""
+    revision: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Target":
+        """Read ``APP`` or ``APP@REV``.
+
+        Raises:
+            ConfigError: If it is something else.
+
+        Example:
+            >>> Target.parse("standupbot@1a2b")
+            Target(app='standupbot', revision='1a2b')
+        """
+        app, at, revision = text.partition("@")
+        if not app or (at and not revision):
+            mend = "write it as APP, or as APP@REVISION"
+            raise ConfigError(Problem(f"{text!r} names no sub-app and no revision of one", mend=mend))
+        return cls(app, revision)
+
+    def __str__(self) -> str:
+        return f"{self.app}@{self.revision}" if self.revision else self.app
+
+
+EVERYTHING = Target()
+
+
+@dataclass(frozen=True, slots=True)
+class BindPlan:
+    """What is to be done in one database.
+
+    Args:
+        bind: Which one.
+        where: The same for people.
+        plan: The revisions to run.
+        new: The sub-apps to be brought up from their models, each with what hinders that now.
+    """
+
+    bind: str
+    where: str
+    plan: Plan
+    new: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeReport:
+    """What an upgrade found and did.
+
+    Args:
+        ran: The revisions that were run, in order, each with its bind.
+        held_back: Those that wait for the phase ``contract``.
+        brought_up: What was done, and found, about all sub-apps that were asked for; in the end, tables included.
+    """
+
+    ran: tuple[tuple[str, Ran], ...]
+    held_back: tuple[Revision, ...]
+    brought_up: InitReport
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a sub-app needs attention for another reason than revisions that were held back on purpose."""
+        waiting = {revision.app for revision in self.held_back}
+        return int(any(each.needs_attention and each.app.name not in waiting for each in self.brought_up.sub_apps))
+
+
+def upgrade(
+    registry: Registry,
+    target: Target = EVERYTHING,
+    *,
+    phase: Phase | None = None,
+    fingerprint: str = "",
+    step: Step = quiet_step,
+    announce: Callable[[str], None] = lambda _: None,
+) -> UpgradeReport:
+    """Bring every database to the heads of all histories, and bring up what is new.
+
+    Safe to repeat, and safe to run from several processes at once.
+
+    Args:
+        registry: The registry of the suite.
+        target: What is to be reached, if not everything.
+        phase: ``expand`` runs only what earlier code can work with.
+        fingerprint: Of this image, by whoever has it already.
+        step: Told what is being done.
+        announce: Told what a person should know while it happens.
+
+    Raises:
+        ConfigError: If there is no such target.
+        PluginError: If a sub-app, a history or a revision is at fault.
+        DatabaseError: If a database is unreachable, refuses, or fails.
+        LockTimeoutError: If another run does not end in time.
+    """
+    work = _Upgrade(registry, target, phase, step, announce)
+    while True:
+        report = work.bring_up(fingerprint)
+        if not work.run_pending():
+            break
+    return UpgradeReport(tuple(work.ran), work.held_back, report)
+
+
+def make_plans(registry: Registry, target: Target = EVERYTHING, *, phase: Phase | None = None) -> list[BindPlan]:
+    """Find out what :func:`upgrade` would do; nothing is changed, not even a SQLite file created.
+
+    Raises:
+        ConfigError: If there is no such target.
+        PluginError: If a sub-app or a history is at fault.
+        DatabaseError: If a database is unreachable or refuses.
+    """
+    work = _Upgrade(registry, target, phase, quiet_step, lambda _: None)
+    return [work.make_plan(bind) for bind in work.binds]
+
+
+class _Upgrade:
+    """One call of :func:`upgrade`, or of what only plans it."""
+
+    def __init__(
+        self, registry: Registry, target: Target, phase: Phase | None, step: Step, announce: Callable[[str], None]
+    ) -> None:
+        self.registry, self.target, self.phase, self.step, self.announce = registry, target, phase, step, announce
+        suite = registry.suite
+        self.apps = [app for app in suite.sub_apps if app.name in _closure(suite, target.app)]
+        self.histories = load_histories(suite.sub_apps)
+        self.levels = find_levels({app.name: app.needs for app in suite.sub_apps})
+        self.ran: list[tuple[str, Ran]] = []
+        self.held_back: tuple[Revision, ...] = ()
+        self.alone = target.app if target.revision else ""
+        if self.alone:
+            find_history(self.histories, self.alone).resolve(target.revision)
+
+    def bring_up(self, fingerprint: str) -> InitReport:
+        """What is new, as far as it can be now; a sub-app of which one revision is asked for is left alone."""
+        only = {app.name for app in self.apps} - {self.alone} if self.target.app else None
+        return init(
+            self.registry,
+            fingerprint=fingerprint,
+            command=COMMAND,
+            only=only,
+            step=self.step,
+            announce=self.announce,
+        )
+
+    def run_pending(self) -> bool:
+        """Run what is pending; returns whether anything was."""
+        before = len(self.ran)
+        held_back: list[Revision] = []
+        for bind in self.binds:
+            plan = self.make_plan(bind).plan
+            held_back += plan.held_back
+            if plan.steps:
+                self._run(bind)
+        self.held_back = tuple(held_back)
+        return len(self.ran) > before
+
+    @property
+    def binds(self) -> list[str]:
+        """The databases that the sub-apps live in."""
+        used = {app.sub_app.bind for app in self.apps}
+        return [bind for bind in self.registry.settings.databases if bind in used]
+
+    def make_plan(self, bind: str) -> BindPlan:
+        """Look at a database, and plan."""
+        engine, apps = self.registry.migration_engine(bind), self._apps(bind)
+        found = self._look(engine, bind, apps)
+        withholding = Withholding(apps, found, self.histories)
+        new = {name: withholding.reasons.get(name, "") for name in withholding.stamped if name != self.alone}
+        return BindPlan(bind, describe_url(engine.url), self._plan(apps, found), new)
+
+    def _apps(self, bind: str) -> list[LoadedSubApp]:
+        return [app for app in self.apps if app.sub_app.bind == bind]
+
+    def _look(self, engine: sa.Engine, bind: str, apps: Sequence[LoadedSubApp]) -> Survey:
+        if is_missing_file(engine):
+            return survey_nothing(apps, engine.dialect)
+        settings = self.registry.settings
+        role = settings.databases[bind].migration_role
+        with (
+            explained(engine.url, doing="looking at the tables"),
+            look_at(engine, wait=settings.locks.wait, role=role) as connection,
+        ):
+            return survey(connection, apps, compare=False)
+
+    def _plan(self, apps: Sequence[LoadedSubApp], found: Survey) -> Plan:
+        here = {app.name for app in apps}
+        histories = {name: history for name, history in self.histories.items() if name in here}
+        wanted = dict(self._iter_wanted(apps, found))
+        return make_plan(histories, found.standings, wanted, levels=self.levels, phase=self.phase)
+
+    def _iter_wanted(self, apps: Sequence[LoadedSubApp], found: Survey) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The revisions to reach, by sub-app; those that are brought up from their models have none."""
+        progress = Withholding(apps, found, self.histories).progress
+        for app in apps:
+            state = progress[app.name].state if app.name in progress else ""
+            if app.name == self.alone:
+                yield app.name, self.histories[app.name].resolve(self.target.revision)
+            elif not self.alone and (state in TO_BE_RUN or (state == "new" and app.sub_app.create == "migrations")):
+                yield app.name, self.histories[app.name].heads
+
+    def _run(self, bind: str) -> None:
+        apps = self._apps(bind)
+        run = MigrationRun(
+            self.registry.migration_engine(bind),
+            self.histories,
+            lambda connection: self._plan(apps, survey(connection, apps, compare=False)),
+            self.registry.settings.locks,
+            command=COMMAND,
+            announce=self.announce,
+            show=self.step,
+        )
+        try:
+            run.run()
+        finally:
+            self.ran += [(bind, each) for each in run.done]
+
+
+def _closure(suite: Suite, app: str) -> set[str]:
+    """A sub-app and all that it needs; all if none is given.
+
+    Raises:
+        ConfigError: If it does not take part.
+    """
+    by_name = {each.name: each for each in suite.sub_apps}
+    if not app:
+        return set(by_name)
+    if app not in by_name:
+        raise ConfigError(Problem(f"no sub-app {app!r} is installed here", mend=f"choose from: {', '.join(by_name)}"))
+    found, waiting = set[str](), [app]
+    while waiting:
+        name = waiting.pop()
+        if name in by_name and name not in found:
+            found.add(name)
+            waiting += by_name[name].needs
+    return found
+
+
+def find_history(histories: Mapping[str, History], app: str) -> History:
+    """The history of a sub-app.
+
+    Raises:
+        ConfigError: If it has none, or is not installed here.
+    """
+    if app not in histories:
+        mend = f"choose from: {', '.join(sorted(histories)) or 'none'}"
+        raise ConfigError(Problem(f"no sub-app {app!r} with migrations is installed here", mend=mend))
+    return histories[app]
