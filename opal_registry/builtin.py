@@ -9,4 +9,4 @@ from opal_registry.sub_app import SubApp
 @hookimpl
 def opal_sub_apps() -> Iterator[SubApp]:
     """Contribute ``core``."""
-    yield SubApp(name="core", models=("opal_registry.models",))
+    yield SubApp(name="core", models=("opal_registry.models",), migrations="opal_registry:revisions")

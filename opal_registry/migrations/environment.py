@@ -116,7 +116,7 @@ class _Run:
         make = MigrationStep.downgrade_from_script if downgrade else MigrationStep.upgrade_from_script
         self.step = make(history.script.revision_map, history.script.get_revision(revision.id))
         self._function, self._doing = self.step.migration_fn, "taking back" if downgrade else "running"
-        self.step.migration_fn = wraps(self._function)(self._call)
+        self.step.migration_fn = wraps(self._function)(lambda **arguments: self._call(**arguments))
         self._kept = KeptOpen(connection)
 
     def _call(self, **arguments: Any) -> None:
@@ -130,6 +130,8 @@ class _Run:
                 yield
 
         vars(context)["autocommit_block"] = lifted
+        if self._connection.dialect.name == "sqlite":
+            self._connection.exec_driver_sql("SELECT 1")  # begins the transaction, before nobody may
         try:
             with self._explained(), self._kept.held(), self._counting():
                 self._function(**arguments)
