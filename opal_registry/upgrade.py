@@ -9,62 +9,22 @@ that say so, are upgraded revision by revision.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
-from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import ConfigError, Problem
 from opal_registry.guard import Step, quiet_step
 from opal_registry.init import InitReport, init
 from opal_registry.migrations.environment import Ran
-from opal_registry.migrations.history import History, load_histories
+from opal_registry.migrations.history import load_histories
+from opal_registry.migrations.look import EVERYTHING, Target, find_app, find_history, look
 from opal_registry.migrations.revision_file import Phase, Revision
 from opal_registry.migrations.run import MigrationRun
 from opal_registry.migrations.steps import Plan, find_levels, make_plan
 from opal_registry.registry import Registry
-from opal_registry.schema.looking import look_at
 from opal_registry.suite import LoadedSubApp, Suite
-from opal_registry.survey import Survey, is_missing_file, survey, survey_nothing
+from opal_registry.survey import Survey, survey
 from opal_registry.withheld import Withholding
 
 COMMAND = "upgrade"
 TO_BE_RUN = {"behind", "diverged"}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is to be reached.
-
-    Args:
-        app: One sub-app, with what it needs; empty for all.
-        revision: One revision of it; empty for its heads.
-    """
-
-    app: str = ""
-    revision: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Target":
-        """Read ``APP`` or ``APP@REV``.
-
-        Raises:
-            ConfigError: If it is something else.
-
-        Example:
-            >>> Target.parse("standupbot@1a2b")
-            Target(app='standupbot', revision='1a2b')
-        """
-        app, at, revision = text.partition("@")
-        if not app or (at and not revision):
-            mend = "write it as APP, or as APP@REVISION"
-            raise ConfigError(Problem(f"{text!r} names no sub-app and no revision of one", mend=mend))
-        return cls(app, revision)
-
-    def __str__(self) -> str:
-        return f"{self.app}@{self.revision}" if self.revision else self.app
-
-
-EVERYTHING = Target()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +120,8 @@ class _Upgrade:
     ) -> None:
         self.registry, self.target, self.phase, self.step, self.announce = registry, target, phase, step, announce
         suite = registry.suite
+        if target.app:
+            find_app(registry, target.app)
         self.apps = [app for app in suite.sub_apps if app.name in _closure(suite, target.app)]
         self.histories = load_histories(suite.sub_apps)
         self.levels = find_levels({app.name: app.needs for app in suite.sub_apps})
@@ -167,7 +129,7 @@ class _Upgrade:
         self.held_back: tuple[Revision, ...] = ()
         self.alone = target.app if target.revision else ""
         if self.alone:
-            find_history(self.histories, self.alone).resolve(target.revision)
+            find_history(registry, self.alone)[1][self.alone].resolve(target.revision)
 
     def bring_up(self, fingerprint: str) -> InitReport:
         """What is new, as far as it can be now; a sub-app of which one revision is asked for is left alone."""
@@ -202,24 +164,13 @@ class _Upgrade:
     def make_plan(self, bind: str) -> BindPlan:
         """Look at a database, and plan."""
         engine, apps = self.registry.migration_engine(bind), self._apps(bind)
-        found = self._look(engine, bind, apps)
+        found = look(self.registry, bind, apps)
         withholding = Withholding(apps, found, self.histories)
         new = {name: withholding.reasons.get(name, "") for name in withholding.stamped if name != self.alone}
         return BindPlan(bind, describe_url(engine.url), self._plan(apps, found), new)
 
     def _apps(self, bind: str) -> list[LoadedSubApp]:
         return [app for app in self.apps if app.sub_app.bind == bind]
-
-    def _look(self, engine: sa.Engine, bind: str, apps: Sequence[LoadedSubApp]) -> Survey:
-        if is_missing_file(engine):
-            return survey_nothing(apps, engine.dialect)
-        settings = self.registry.settings
-        role = settings.databases[bind].migration_role
-        with (
-            explained(engine.url, doing="looking at the tables"),
-            look_at(engine, wait=settings.locks.wait, role=role) as connection,
-        ):
-            return survey(connection, apps, compare=False)
 
     def _plan(self, apps: Sequence[LoadedSubApp], found: Survey) -> Plan:
         here = {app.name for app in apps}
@@ -255,16 +206,10 @@ class _Upgrade:
 
 
 def _closure(suite: Suite, app: str) -> set[str]:
-    """A sub-app and all that it needs; all if none is given.
-
-    Raises:
-        ConfigError: If it does not take part.
-    """
+    """A sub-app and all that it needs; all if none is given."""
     by_name = {each.name: each for each in suite.sub_apps}
     if not app:
         return set(by_name)
-    if app not in by_name:
-        raise ConfigError(Problem(f"no sub-app {app!r} is installed here", mend=f"choose from: {', '.join(by_name)}"))
     found, waiting = set[str](), [app]
     while waiting:
         name = waiting.pop()
@@ -272,15 +217,3 @@ def _closure(suite: Suite, app: str) -> set[str]:
             found.add(name)
             waiting += by_name[name].needs
     return found
-
-
-def find_history(histories: Mapping[str, History], app: str) -> History:
-    """The history of a sub-app.
-
-    Raises:
-        ConfigError: If it has none, or is not installed here.
-    """
-    if app not in histories:
-        mend = f"choose from: {', '.join(sorted(histories)) or 'none'}"
-        raise ConfigError(Problem(f"no sub-app {app!r} with migrations is installed here", mend=mend))
-    return histories[app]

@@ -2,12 +2,11 @@
 
 import io
 import sys
-import time
 from typing import Annotated
 
 import typer
 
-from opal_registry.cli import config
+from opal_registry.cli import config, migrations
 from opal_registry.cli.command import (
     COMMON,
     ConfigOption,
@@ -19,6 +18,7 @@ from opal_registry.cli.command import (
     report_unwritable,
     report_usage,
 )
+from opal_registry.cli.recorded import make_fingerprint, report_recorded
 from opal_registry.errors import DatabaseError
 
 app = typer.Typer(
@@ -87,8 +87,8 @@ def _init(
     Nothing that exists is altered; a table of another shape is reported (exit code 1). Safe to repeat. Where neither code
     nor configuration has changed since, the ledger alone says that there is nothing to do.
     """
-    fingerprint = "" if dry_run else _make_fingerprint(run)
-    if not (dry_run or verify) and _report_recorded(run, fingerprint):
+    fingerprint = "" if dry_run else make_fingerprint(run)
+    if not (dry_run or verify) and report_recorded(run, fingerprint):
         return 0
     from opal_registry.cli import views
     from opal_registry.init import init
@@ -103,26 +103,6 @@ def _init(
     )
     run.output.show(views.init_document(report), *views.init_view(report))
     return report.exit_code
-
-
-def _make_fingerprint(run: Invocation) -> str:
-    from opal_registry.fingerprint import make_image_fingerprint
-
-    return make_image_fingerprint(run.settings)
-
-
-def _report_recorded(run: Invocation, fingerprint: str) -> bool:
-    """Report what the ledger knows, if it is certain that there is nothing to do."""
-    started = time.perf_counter()
-    from opal_registry.cli.recorded import recorded_document, recorded_view
-    from opal_registry.warm import find_complete
-
-    complete = find_complete(run.settings, fingerprint)
-    if complete is None:
-        return False
-    seconds = time.perf_counter() - started
-    run.output.show(recorded_document(complete, seconds=seconds), *recorded_view(complete, seconds=seconds))
-    return True
 
 
 @command(
@@ -185,8 +165,9 @@ def _apps_show(
 ) -> None:
     """Show one sub-app: where it comes from, what it needs, which tables it owns. Asks no database."""
     from opal_registry.cli import views
+    from opal_registry.migrations.look import find_app
 
-    app = views.find_app(run.registry.suite, name)
+    app = find_app(run.registry, name)
     run.output.show(views.app_document(app), *views.app_view(app))
 
 
@@ -228,6 +209,9 @@ def _wait(
 
     pulses = wait_until_ready(run.registry, timeout=seconds, on_failure=say)
     run.output.show(views.ping_document(pulses), *views.ping_view(pulses))
+
+
+migrations.register(app)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,12 +1,36 @@
-"""How ``init`` reports that there was nothing to do, where the ledger alone could tell."""
+"""How ``init`` and ``upgrade`` report that there was nothing to do, where the ledger alone could tell."""
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
+from opal_registry.cli.command import Invocation
 from opal_registry.cli.output import counted
-from opal_registry.warm import Complete, Recorded
+
+if TYPE_CHECKING:  # --help needs neither of them, nor pydantic
+    from opal_registry.warm import Complete, Recorded
 
 
-def recorded_document(complete: Complete, *, seconds: float) -> dict[str, Any]:
+def make_fingerprint(run: Invocation) -> str:
+    """The fingerprint of this image."""
+    from opal_registry.fingerprint import make_image_fingerprint
+
+    return make_image_fingerprint(run.settings)
+
+
+def report_recorded(run: Invocation, fingerprint: str) -> bool:
+    """Report what the ledger knows, if it is certain that there is nothing to do."""
+    started = time.perf_counter()
+    from opal_registry.warm import find_complete
+
+    complete = find_complete(run.settings, fingerprint)
+    if complete is None:
+        return False
+    seconds = time.perf_counter() - started
+    run.output.show(recorded_document(complete, seconds=seconds), *recorded_view(complete, seconds=seconds))
+    return True
+
+
+def recorded_document(complete: "Complete", *, seconds: float) -> dict[str, Any]:
     """What ``init --json`` prints: the same as after a look at the database, and ``"recorded": true``."""
     return {
         "dry_run": False,
@@ -20,7 +44,7 @@ def recorded_document(complete: Complete, *, seconds: float) -> dict[str, Any]:
     }
 
 
-def recorded_view(complete: Complete, *, seconds: float) -> list[str]:
+def recorded_view(complete: "Complete", *, seconds: float) -> list[str]:
     """What ``init`` shows to people."""
     tables = sum(len(app.tables) for app in complete.sub_apps)
     number = f"{counted(tables, 'table')} of {counted(len(complete.sub_apps), 'sub-app')}"
@@ -29,7 +53,7 @@ def recorded_view(complete: Complete, *, seconds: float) -> list[str]:
     return [*where, f"{summary} (opal-db init --verify looks at {'it' if tables == 1 else 'them'})"]
 
 
-def _sub_app(app: Recorded) -> dict[str, Any]:
+def _sub_app(app: "Recorded") -> dict[str, Any]:
     return {
         "name": app.name,
         "distribution": app.distribution,

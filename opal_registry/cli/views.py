@@ -1,6 +1,5 @@
 """How reports look: as sheets for people, as documents for machines. The documents are described in docs/commands.md."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,20 +28,6 @@ def parse_timeout(text: str) -> float:
         return parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text)
     except PydanticCustomError:
         raise ConfigError(Problem(f"--timeout cannot be {text!r}", mend="write it like 500ms, 30s, 5m or 1h")) from None
-
-
-def find_app(suite: Suite, name: str) -> LoadedSubApp:
-    """The sub-app of that name.
-
-    Raises:
-        ConfigError: If there is none; with the nearest name.
-    """
-    names = [app.name for app in suite.sub_apps]
-    if name in names:
-        return suite.get(name)
-    near = difflib.get_close_matches(name, names, 1)
-    mend = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(names)}"
-    raise ConfigError(Problem(f"no sub-app {name!r} is installed here", mend=mend))
 
 
 def init_document(report: InitReport) -> dict[str, Any]:

@@ -98,6 +98,25 @@ class History:
                 Problem(f"{self.app}@{target}: {error}", str(self.location.folder), self._choices)
             ) from None
 
+    def find_undone(self, target: str, heads: Sequence[str]) -> list[str]:
+        """The revisions that lie between a database's heads and one to go back to, the last one first.
+
+        Args:
+            target: ``base``, ``-1``, a label, an identifier or the beginning of one.
+            heads: What the database is at.
+
+        Raises:
+            ConfigError: If there is no way back to it.
+        """
+        from opal_registry.migrations.scripts import find_undone
+
+        try:
+            return find_undone(self.script, target, heads) if heads else []
+        except ValueError as error:
+            raise ConfigError(
+                Problem(f"{self.app}@{target}: {error}", str(self.location.folder), self._choices)
+            ) from None
+
     @property
     def _choices(self) -> str:
         known = [f"{each.id} ({each.title})" if each.title else each.id for each in self.revisions.values()]

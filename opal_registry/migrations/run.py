@@ -20,7 +20,7 @@ from opal_registry.mixins import utc_now
 from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.compiled import Compiler
 from opal_registry.settings.model import LocksSettings
-from opal_registry.store import events, tables
+from opal_registry.store import events, ledger, tables
 from opal_registry.store.locks import AnotherRunError, hold_run, ignore, make_limit_of_waiting, retry_pauses
 from opal_registry.store.revisions import make_record, make_removal
 from opal_registry.survey import read_own_columns
@@ -103,6 +103,8 @@ class MigrationRun:
             columns = read_own_columns(connection, read_catalog(connection))
             for ddl in tables.iter_upgrade(columns, compiler.dialect):
                 connection.exec_driver_sql(compiler.text(ddl), execution_options={"no_parameters": True})
+            if self.downgrade or any(step.revision.phase == "contract" for step in self.plan.steps):
+                connection.execute(ledger.make_forgetting(sorted({step.app for step in self.plan.steps})))
             connection.execute(events.make_burial())
             connection.execute(events.make_insert(event))
 

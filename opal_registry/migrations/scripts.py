@@ -1,6 +1,6 @@
 """A history as Alembic sees it: its own classes, made from what is known already; a file is imported when it is run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +36,19 @@ def resolve(script: ScriptDirectory, target: str) -> tuple[str, ...]:
     except (RevisionError, CommandError) as error:
         raise ValueError(str(error).rstrip(".")) from error
     return tuple(each.revision for each in found if isinstance(each, Script))
+
+
+def find_undone(script: ScriptDirectory, target: str, heads: Sequence[str]) -> list[str]:
+    """The revisions between some heads and one below them, the last one first.
+
+    Raises:
+        ValueError: If there is no such one below them.
+    """
+    try:
+        steps = script._downgrade_revs(target, tuple(heads))  # type: ignore[arg-type]  # what its command hands it
+    except (RevisionError, CommandError) as error:
+        raise ValueError(str(error).rstrip(".")) from error
+    return [step.revision.revision for step in steps]
 
 
 class _Scripts(ScriptDirectory):

@@ -1,7 +1,7 @@
 """The ledger: what the database knows about its sub-apps, also about those that this image lacks."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
@@ -208,6 +208,11 @@ def make_write(entry: Entry, old: Entry | None) -> sa.Insert | sa.Update:
 def make_note(entry: Entry) -> sa.Update:
     """The statement that records nothing but the images that an entry is complete for."""
     return sa.update(sub_apps).where(sub_apps.c.name == entry.name).values(sources=dict(entry.sources))
+
+
+def make_forgetting(names: Sequence[str]) -> sa.Update:
+    """The statement by which no image takes some sub-apps for complete any more."""
+    return sa.update(sub_apps).where(sub_apps.c.name.in_(list(names))).values(sources={})
 
 
 def _check_rows(rows: Any) -> None:

@@ -1,0 +1,220 @@
+"""How reports about migrations look; the documents are described in docs/commands.md."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from opal_registry.cli.output import Sheet, counted
+from opal_registry.cli.views import init_document, init_view
+from opal_registry.migrations.downgrade import DowngradePlan
+from opal_registry.migrations.environment import Ran
+from opal_registry.migrations.report import Current, Line
+from opal_registry.migrations.revision_file import Revision
+from opal_registry.migrations.steps import Step
+from opal_registry.upgrade import BindPlan, UpgradeReport
+
+ATTENTION = {"unknown", "behind", "diverged"}
+
+
+def upgrade_document(report: UpgradeReport) -> dict[str, Any]:
+    """What ``upgrade --json`` prints: what ``init`` does, and the revisions."""
+    revisions = [_ran_document(ran) | {"bind": bind} for bind, ran in report.ran]
+    held_back = [str(revision) for revision in report.held_back]
+    own = {"revisions": revisions, "held_back": held_back, "exit_code": report.exit_code}
+    return init_document(report.brought_up) | own
+
+
+def upgrade_view(report: UpgradeReport) -> list[Sheet | str]:
+    """What ``upgrade`` shows."""
+    parts: list[Sheet | str] = []
+    if report.ran:
+        parts.append(_ran_sheet([ran for _, ran in report.ran]))
+    if report.held_back:
+        names = ", ".join(map(str, report.held_back))
+        parts.append(f"held back for the phase contract: {names}")
+    return [*parts, *init_view(report.brought_up)]
+
+
+def plan_document(plans: Sequence[BindPlan]) -> dict[str, Any]:
+    """What ``plan --json`` prints."""
+    return {
+        "databases": {plan.bind: plan.where for plan in plans},
+        "steps": [_step_document(step) | {"bind": plan.bind} for plan in plans for step in plan.plan.steps],
+        "held_back": [str(revision) for plan in plans for revision in plan.plan.held_back],
+        "new": [
+            {"name": name, "bind": plan.bind, "waits": waits} for plan in plans for name, waits in plan.new.items()
+        ],
+    }
+
+
+def plan_view(plans: Sequence[BindPlan]) -> list[Sheet | str]:
+    """What ``plan`` shows."""
+    parts: list[Sheet | str] = []
+    for plan in plans:
+        parts.append(f"{plan.bind}: {plan.where}")
+        new = [f"{name}{f' (now: {waits})' if waits else ''}" for name, waits in plan.new.items()]
+        if new:
+            parts.append(f"to be brought up from the models: {', '.join(new)}")
+        if plan.plan.steps:
+            parts.append(_step_sheet(plan.plan.steps))
+        if plan.plan.held_back:
+            parts.append(f"held back for the phase contract: {', '.join(map(str, plan.plan.held_back))}")
+        if not (new or plan.plan.steps):
+            parts.append("nothing is pending")
+    return parts
+
+
+def downgrade_plan_view(plan: DowngradePlan) -> list[str]:
+    """What a person is shown before being asked."""
+    return [
+        f"in {plan.home.where}, these are taken back:",
+        *(f"  {step.revision}  ({step.why})" for step in plan.steps),
+    ]
+
+
+def downgrade_document(ran: Sequence[Ran]) -> dict[str, Any]:
+    """What ``downgrade --json`` prints."""
+    return {"taken_back": [_ran_document(each) for each in ran]}
+
+
+def downgrade_view(ran: Sequence[Ran]) -> list[Sheet | str]:
+    """What ``downgrade`` shows."""
+    summary = f"{counted(len(ran), 'revision')} taken back" if ran else "nothing to take back"
+    return [_ran_sheet(ran), summary] if ran else [summary]
+
+
+def heads_document(heads: Sequence[Revision]) -> dict[str, Any]:
+    """What ``heads --json`` prints."""
+    return {"heads": [_revision_document(head) for head in heads]}
+
+
+def heads_view(heads: Sequence[Revision]) -> list[Sheet | str]:
+    """What ``heads`` shows."""
+    rows = [(head.app, head.id, ", ".join(head.labels), head.title) for head in heads]
+    return [Sheet(("sub-app", "head", "branch", "title"), rows)]
+
+
+def needs_attention(current: Current) -> bool:
+    """Whether somebody should do something about where a database is."""
+    return current.progress is not None and current.progress.state in ATTENTION
+
+
+def current_document(found: Sequence[Current]) -> dict[str, Any]:
+    """What ``current --json`` prints."""
+    return {
+        "current": [
+            {
+                "name": current.app,
+                "bind": current.bind,
+                "heads": list(current.heads),
+                "state": _state(current),
+                "pending": [each.id for each in current.progress.pending] if current.progress else [],
+                "beyond": list(current.progress.beyond) if current.progress else [],
+                "changed": [each.id for each in current.changed],
+            }
+            for current in found
+        ]
+    }
+
+
+def current_view(found: Sequence[Current]) -> list[Sheet | str]:
+    """What ``current`` shows."""
+    rows = [(current.app, ", ".join(current.heads) or "-", _state(current), _detail(current)) for current in found]
+    return [Sheet(("sub-app", "at", "state", "detail"), rows)]
+
+
+def history_document(name: str, lines: Sequence[Line]) -> dict[str, Any]:
+    """What ``history --json`` prints."""
+    return {
+        "name": name,
+        "revisions": [
+            {
+                "id": line.id,
+                "title": line.revision.title if line.revision else "",
+                "phase": line.revision.phase if line.revision else None,
+                "needs": _needs(line.revision) if line.revision else [],
+                "applied": line.is_applied,
+                "applied_at": line.applied_at.isoformat() if line.applied_at else None,
+                "version": line.applied.version if line.applied else None,
+                "seconds": line.applied.seconds if line.applied else None,
+                "installed": line.revision is not None,
+                "changed": line.is_changed,
+            }
+            for line in lines
+        ],
+    }
+
+
+def history_view(lines: Sequence[Line]) -> list[Sheet | str]:
+    """What ``history`` shows."""
+    rows = [
+        (
+            line.id,
+            _how(line),
+            f"{line.applied_at:%Y-%m-%d %H:%M:%S}" if line.applied_at else "",
+            line.applied.version if line.applied else "",
+            line.revision.title if line.revision else "(not in the release that is installed here)",
+        )
+        for line in lines
+    ]
+    return [Sheet(("revision", "state", "applied, UTC", "version", "title"), rows)]
+
+
+def _how(line: Line) -> str:
+    if not line.is_applied:
+        return "pending"
+    if line.is_changed:
+        return "applied; its file was changed since"
+    return "applied" if line.applied and line.applied.seconds is not None else "applied, from the models or stamped"
+
+
+def _state(current: Current) -> str:
+    return current.progress.state if current.progress else "not installed here"
+
+
+def _detail(current: Current) -> str:
+    parts = []
+    if current.progress and current.progress.pending:
+        parts.append(f"pending: {', '.join(each.id for each in current.progress.pending)}")
+    if current.progress and current.progress.beyond:
+        release = f", written by {current.progress.written_by}" if current.progress.written_by else ""
+        parts.append(f"the database also has {', '.join(current.progress.beyond)}{release}")
+    if current.changed:
+        parts.append(f"changed since they were applied: {', '.join(each.id for each in current.changed)}")
+    return "; ".join(parts)
+
+
+def _ran_sheet(ran: Sequence[Ran]) -> Sheet:
+    columns = ("sub-app", "revision", ">rows", ">time", "title")
+    rows = [
+        (each.revision.app, each.revision.id, str(each.rows or ""), f"{each.seconds:.2f} s", each.revision.title)
+        for each in ran
+    ]
+    return Sheet(columns, rows)
+
+
+def _step_sheet(steps: Sequence[Step]) -> Sheet:
+    rows = [(step.app, step.revision.id, step.revision.phase, step.revision.title, step.why) for step in steps]
+    return Sheet(("sub-app", "revision", "phase", "title", "why"), rows)
+
+
+def _ran_document(ran: Ran) -> dict[str, Any]:
+    return _revision_document(ran.revision) | {"seconds": round(ran.seconds, 3), "rows": ran.rows}
+
+
+def _step_document(step: Step) -> dict[str, Any]:
+    return _revision_document(step.revision) | {"why": step.why}
+
+
+def _revision_document(revision: Revision) -> dict[str, Any]:
+    return {
+        "name": revision.app,
+        "revision": revision.id,
+        "title": revision.title,
+        "phase": revision.phase,
+        "needs": _needs(revision),
+    }
+
+
+def _needs(revision: Revision) -> list[str]:
+    pins = [f"{app}@{each}" for app, ids in revision.pins.items() for each in ids]
+    return [*(f"{revision.app}@{each}" for each in revision.needs), *pins]

@@ -1,0 +1,181 @@
+"""The commands of migrations."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+
+from opal_registry.cli.command import Invocation, command
+from opal_registry.cli.recorded import make_fingerprint, report_recorded
+from opal_registry.errors import ConfigError, Problem
+
+AppArgument = Annotated[str, typer.Argument(metavar="APP", help="The sub-app's name.")]
+TargetArgument = Annotated[
+    str | None, typer.Argument(metavar="[APP[@REV]]", help="One sub-app, or one revision of it, with what that needs.")
+]
+RevisionArgument = Annotated[str, typer.Argument(metavar="APP@REV", help="The sub-app and its revision.")]
+PhaseOption = Annotated[
+    str | None,
+    typer.Option("--phase", metavar="PHASE", help="expand: only what earlier code can work with; contract: the rest."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to those of ``opal-db``."""
+    for name, (function, examples) in COMMANDS.items():
+        command(app, name, examples=examples)(function)
+
+
+def _upgrade(run: Invocation, target: TargetArgument = None, phase: PhaseOption = None) -> int:
+    """Run what is pending, and bring up what is new to the database: the one command of a deploy.
+
+    Sub-apps that are new come from their models, as with init; all others are upgraded, each revision in a transaction
+    of its own, in the order that "opal-db plan" shows. Safe to repeat, and to start from every pod.
+    """
+    checked = _check_phase(phase)
+    fingerprint = "" if target else make_fingerprint(run)
+    if not target and report_recorded(run, fingerprint):
+        return 0
+    from opal_registry.cli import migration_views as views
+    from opal_registry.migrations.look import EVERYTHING, Target
+    from opal_registry.upgrade import upgrade
+
+    report = upgrade(
+        run.registry,
+        Target.parse(target) if target else EVERYTHING,
+        phase=checked,
+        fingerprint=fingerprint,
+        step=run.step,
+        announce=run.output.note,
+    )
+    run.output.show(views.upgrade_document(report), *views.upgrade_view(report))
+    return report.exit_code
+
+
+def _plan(run: Invocation, target: TargetArgument = None, phase: PhaseOption = None) -> int:
+    """Show what upgrade would do, in order, and why; exit code 1 if there is anything. Changes nothing."""
+    from opal_registry.cli import migration_views as views
+    from opal_registry.migrations.look import EVERYTHING, Target
+    from opal_registry.upgrade import make_plans
+
+    with run.step("looking at the database"):
+        plans = make_plans(run.registry, Target.parse(target) if target else EVERYTHING, phase=_check_phase(phase))
+    run.output.show(views.plan_document(plans), *views.plan_view(plans))
+    return int(any(plan.plan.steps or plan.new for plan in plans))
+
+
+def _downgrade(
+    run: Invocation,
+    target: RevisionArgument,
+    cascade: Annotated[
+        bool,
+        typer.Option("--cascade", help="Take back what other sub-apps built on it as well; shows the plan, and asks."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> int:
+    """Take revisions back, down to the one that is named (base: all of them).
+
+    Refused where a revision of another sub-app, installed here or not, needs what would be taken away.
+    """
+    from opal_registry.cli import migration_views as views
+    from opal_registry.migrations.downgrade import downgrade, plan_downgrade
+    from opal_registry.migrations.look import Target
+
+    wanted = Target.parse(target)
+    if not wanted.revision:
+        raise ConfigError(
+            Problem(f"{target!r} names no revision", mend=f"write {target}@base, {target}@-1 or {target}@REV")
+        )
+    is_production = run.settings.environment == "production"
+    if (cascade or is_production) and not yes:
+        planned = plan_downgrade(run.registry, wanted)
+        _ask(run, views.downgrade_plan_view(planned), is_production=is_production)
+    ran = downgrade(run.registry, wanted, cascade=cascade, announce=run.output.note, show=run.step)
+    run.output.show(views.downgrade_document(ran), *views.downgrade_view(ran))
+    return 0
+
+
+def _ask(run: Invocation, lines: list[str], *, is_production: bool) -> None:
+    """Let a person agree to a plan; a machine has to say so beforehand."""
+    for line in lines:
+        run.output.note(line)
+    if not sys.stdin.isatty():
+        what = "this is production" if is_production else "revisions of other sub-apps would be taken back"
+        raise ConfigError(Problem(f"{what}, and nobody is there to be asked", mend="add --yes"))
+    if not typer.confirm("go on?", err=True):
+        raise typer.Exit(1)
+
+
+def _stamp(run: Invocation, target: TargetArgument) -> None:
+    """Write down that a sub-app is at a revision, and run nothing; its heads unless one is named, base for none."""
+    from opal_registry.migrations.look import Target
+    from opal_registry.migrations.stamp import stamp
+
+    wanted = Target.parse(target or "")
+    heads = stamp(run.registry, wanted, announce=run.output.note)
+    at = ", ".join(heads) or "base"
+    run.output.show({"app": wanted.app, "heads": list(heads)}, f"{wanted.app} is written down as being at {at}")
+
+
+def _heads(run: Invocation) -> None:
+    """Show the heads of all histories that are installed here; asks no database."""
+    from opal_registry.cli import migration_views as views
+    from opal_registry.migrations.report import get_heads
+
+    heads = get_heads(run.registry)
+    run.output.show(views.heads_document(heads), *views.heads_view(heads))
+
+
+def _current(run: Invocation) -> int:
+    """Show where every database is in every history; exit code 1 if one is behind, diverged, or not known."""
+    from opal_registry.cli import migration_views as views
+    from opal_registry.migrations.report import get_current
+
+    with run.step("looking at the database"):
+        found = get_current(run.registry)
+    run.output.show(views.current_document(found), *views.current_view(found))
+    return int(any(views.needs_attention(current) for current in found))
+
+
+def _history(run: Invocation, name: AppArgument) -> None:
+    """Show the history of a sub-app: what was applied when, by which release, and what was changed since."""
+    from opal_registry.cli import migration_views as views
+    from opal_registry.migrations.report import get_history
+
+    with run.step("looking at the database"):
+        lines = get_history(run.registry, name)
+    run.output.show(views.history_document(name, lines), *views.history_view(lines))
+
+
+def _check_phase(phase: str | None) -> Literal["expand", "contract"] | None:
+    match phase:
+        case None | "expand" | "contract":
+            return phase
+        case _:
+            raise ConfigError(Problem(f"--phase cannot be {phase!r}", mend="choose one of expand, contract"))
+
+
+COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
+    "upgrade": (
+        _upgrade,
+        """
+        opal-db upgrade                                 everything
+        opal-db upgrade standupbot                      one sub-app, with what it needs
+        opal-db upgrade standupbot@1a2b                 up to one of its revisions
+        opal-db upgrade --phase expand                  before the new code is there
+        """,
+    ),
+    "plan": (_plan, "opal-db plan"),
+    "downgrade": (
+        _downgrade,
+        """
+        opal-db downgrade standupbot@-1
+        opal-db downgrade core@1a2b --cascade
+        """,
+    ),
+    "current": (_current, "opal-db current"),
+    "heads": (_heads, "opal-db heads"),
+    "history": (_history, "opal-db history standupbot"),
+    "stamp": (_stamp, "opal-db stamp standupbot@1a2b"),
+}

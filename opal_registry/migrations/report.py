@@ -1,0 +1,117 @@
+"""What there is to say about histories: their heads, where databases are, what was applied when; changes nothing."""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from opal_registry.migrations.history import load_histories
+from opal_registry.migrations.look import Home, find_history, look_at_homes
+from opal_registry.migrations.progress import Progress, find_applied, find_progress
+from opal_registry.migrations.revision_file import Revision
+from opal_registry.registry import Registry
+from opal_registry.store.revisions import NOWHERE, Applied
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """Where a database is in the history of one sub-app.
+
+    Args:
+        app: The sub-app.
+        bind: The database.
+        heads: What its version table says.
+        progress: How that stands to the history that is installed here; None if none is.
+        changed: Applied revisions whose files are not what they were.
+    """
+
+    app: str
+    bind: str
+    heads: tuple[str, ...]
+    progress: Progress | None
+    changed: tuple[Revision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One revision of a history, and what a database knows about it.
+
+    Args:
+        id: Its identifier.
+        revision: What is installed here; None if the database has it from somewhere else.
+        applied: What the database knows; None if it lacks the revision.
+        is_applied: Whether it is applied.
+    """
+
+    id: str
+    revision: Revision | None
+    applied: Applied | None
+    is_applied: bool
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether its file is not what it was when it was applied."""
+        there = self.applied.checksum if self.applied else None
+        return bool(self.revision and there and there != self.revision.checksum)
+
+    @property
+    def applied_at(self) -> dt.datetime | None:
+        """When it was applied, as far as is known."""
+        return self.applied.applied_at if self.applied else None
+
+
+def get_heads(registry: Registry) -> list[Revision]:
+    """The heads of all histories that are installed here, in order; asks no database.
+
+    Raises:
+        PluginError: If a history is at fault.
+    """
+    histories = load_histories(registry.suite.sub_apps)
+    return [history.revisions[head] for history in histories.values() for head in history.heads]
+
+
+def get_current(registry: Registry) -> list[Current]:
+    """Where every database is in every history, also in those that are not installed here.
+
+    Raises:
+        PluginError: If a history is at fault.
+        DatabaseError: If a database is unreachable or refuses.
+    """
+    return [current for home in look_at_homes(registry) for current in _iter_current(registry, home)]
+
+
+def _iter_current(registry: Registry, home: Home) -> Iterator[Current]:
+    histories = load_histories(home.apps)
+    for app in home.apps:
+        if app.name in histories:
+            standing = home.found.standings.get(app.name, NOWHERE)
+            has_tables = bool(home.found.present[app.name])
+            progress = find_progress(histories[app.name], standing, has_tables=has_tables)
+            changed = tuple(line.revision for line in _iter_lines(home, app.name, registry) if line.is_changed)
+            yield Current(app.name, home.bind, standing.heads, progress, tuple(filter(None, changed)))
+    here = {app.name for app in registry.suite.sub_apps}
+    for name, standing in home.found.standings.items():
+        if name not in here:
+            yield Current(name, home.bind, standing.heads, None)
+
+
+def get_history(registry: Registry, name: str) -> list[Line]:
+    """The history of a sub-app, in order, with what its database knows; what it has beyond comes last.
+
+    Raises:
+        ConfigError: If there is no such sub-app here, or it has no history.
+        PluginError: If the history is at fault.
+        DatabaseError: If the database is unreachable or refuses.
+    """
+    app, _ = find_history(registry, name)
+    (home,) = (home for home in look_at_homes(registry) if home.bind == app.sub_app.bind)
+    return list(_iter_lines(home, name, registry))
+
+
+def _iter_lines(home: Home, name: str, registry: Registry) -> Iterator[Line]:
+    _, histories = find_history(registry, name)
+    history, standing = histories[name], home.found.standings.get(name, NOWHERE)
+    there = find_applied(history, standing)
+    for id_, revision in history.revisions.items():
+        yield Line(id_, revision, standing.applied.get(id_), id_ in there)
+    for id_ in sorted(there - history.revisions.keys()):
+        yield Line(id_, None, standing.applied.get(id_), is_applied=True)
