@@ -49,18 +49,22 @@ class UpgradeReport:
     """What an upgrade found and did.
 
     Args:
+        target: What was to be reached.
         ran: The revisions that were run, in order, each with its bind.
         held_back: Those that wait for the phase ``contract``.
         brought_up: What was done, and found, about all sub-apps that were asked for; in the end, tables included.
     """
 
+    target: Target
     ran: tuple[tuple[str, Ran], ...]
     held_back: tuple[Revision, ...]
     brought_up: InitReport
 
     @property
     def exit_code(self) -> int:
-        """1 if a sub-app needs attention for another reason than revisions that were held back on purpose."""
+        """1 if a sub-app needs attention for another reason than revisions that were not asked for."""
+        if self.target.revision:
+            return 0
         waiting = {revision.app for revision in self.held_back}
         return int(any(each.needs_attention and each.app.name not in waiting for each in self.brought_up.sub_apps))
 
@@ -97,7 +101,7 @@ def upgrade(
         report = work.bring_up(fingerprint)
         if not work.run_pending():
             break
-    return UpgradeReport(tuple(work.ran), work.held_back, report)
+    return UpgradeReport(target, tuple(work.ran), work.held_back, report)
 
 
 def make_plans(registry: Registry, target: Target = EVERYTHING, *, phase: Phase | None = None) -> list[BindPlan]:

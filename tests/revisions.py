@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent, indent
+from typing import Any
 
 from opal_registry.discovery import InstalledSubApp, Plugin
 from opal_registry.migrations.history import History, load_history
 from opal_registry.sub_app import SubApp
+from tests.distributions import Site
 
 
 def revision(
@@ -34,6 +36,13 @@ def write_history(folder: Path, app: str, revisions: Mapping[str, str]) -> Insta
     for name, text in revisions.items():
         (migrations / f"{name}.py").write_text(text, "utf-8")
     return make_app(app)
+
+
+def release(site: Site, name: str, version: str, source: str, *revisions: str, hooks: str = "", **record: Any) -> None:
+    """Install a release of a sub-app that has a history: each text is one revision, in the order of their names."""
+    files = {f"{name}/migrations/{number:04}.py": text for number, text in enumerate(revisions, 1)}
+    record = {"migrations": f"{name}:migrations", **record}
+    site.sub_app(name, source, version=version, files=files, hooks=hooks, **record)
 
 
 def make_app(app: str, migrations: str | None = None) -> InstalledSubApp:

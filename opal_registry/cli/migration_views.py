@@ -31,7 +31,7 @@ def upgrade_view(report: UpgradeReport) -> list[Sheet | str]:
     if report.held_back:
         names = ", ".join(map(str, report.held_back))
         parts.append(f"held back for the phase contract: {names}")
-    return [*parts, *init_view(report.brought_up)]
+    return [*parts, *init_view(report.brought_up)] if report.brought_up.sub_apps else parts
 
 
 def plan_document(plans: Sequence[BindPlan]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Running what a plan says in one database: under its lock, each revision a transaction of its own, recorded in it."""
 
+import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from opal_registry.engines.failures import explained
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import DatabaseError, LockTimeoutError, Problem
+from opal_registry.errors import DatabaseError, LockTimeoutError, OpalError, Problem
 from opal_registry.guard import Step as Show
 from opal_registry.guard import quiet_step
 from opal_registry.migrations.environment import Ran, run_revisions
@@ -82,19 +83,26 @@ class MigrationRun:
     def _run_recorded(self, connection: sa.Connection, check: Callable[[], None]) -> None:
         started_at = utc_now()
         self._prepare(connection, events.make_event(self.command, started_at))
-        outcome, detail = events.FAILED, {}
         try:
             self._run_all(connection, check)
-            outcome = events.DONE
-        except DatabaseError as error:
-            detail = {"error": [problem.what for problem in error.problems]}
+        except OpalError as error:
+            self._record_end(connection, started_at, events.FAILED, error=[each.what for each in error.problems])
             raise
-        finally:
-            if not connection.invalidated:
-                detail |= {"revisions": [str(ran.revision) for ran in self.done]}
-                event = events.make_event(self.command, started_at, outcome=outcome, **detail)
-                with connection.begin():
-                    connection.execute(events.make_update(event))
+        except KeyboardInterrupt:
+            self._record_end(connection, started_at, events.INTERRUPTED)
+            raise
+        self._record_end(connection, started_at, events.DONE)
+
+    def _record_end(
+        self, connection: sa.Connection, started_at: dt.datetime, outcome: str, **detail: Sequence[str]
+    ) -> None:
+        """Write down how it ended; where it failed, whatever hinders that has been said by the error itself."""
+        detail |= {"revisions": [str(ran.revision) for ran in self.done]}
+        event = events.make_event(self.command, started_at, outcome=outcome, **detail)
+        with suppress(*([] if outcome == events.DONE else [Exception])):
+            connection.rollback()
+            with connection.begin():
+                connection.execute(events.make_update(event))
 
     def _prepare(self, connection: sa.Connection, event: events.Event) -> None:
         """Bring the registry's own tables up to date, and write down that a run has begun."""
