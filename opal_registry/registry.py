@@ -187,6 +187,17 @@ class Registry:
             yield session
             await session.commit()
 
+    def elsewhere(self, settings: Settings, suite: Suite) -> "Registry":
+        """A registry of the same sub-apps for other databases; nothing is imported again.
+
+        Args:
+            settings: What leads to those.
+            suite: The sub-apps, as they shall be taken there.
+        """
+        other = Registry(settings, sub_apps=self._wanted, base=self.base, step=self.step)
+        other.__dict__["suite"] = suite
+        return other
+
     def as_default(self) -> Self:
         """Make this the registry that ``opal_registry.database`` follows: ``engine``, ``SessionLocal``, ``get_db``."""
         global _default

@@ -126,7 +126,7 @@ class _Upgrade:
         suite = registry.suite
         if target.app:
             find_app(registry, target.app)
-        self.apps = [app for app in suite.sub_apps if app.name in _closure(suite, target.app)]
+        self.apps = [app for app in suite.sub_apps if app.name in closure(suite, target.app)]
         self.histories = load_histories(suite.sub_apps)
         self.levels = find_levels({app.name: app.needs for app in suite.sub_apps})
         self.ran: list[tuple[str, Ran]] = []
@@ -209,7 +209,7 @@ class _Upgrade:
             self.ran += [(bind, each) for each in run.done]
 
 
-def _closure(suite: Suite, app: str) -> set[str]:
+def closure(suite: Suite, app: str) -> set[str]:
     """A sub-app and all that it needs; all if none is given."""
     by_name = {each.name: each for each in suite.sub_apps}
     if not app:

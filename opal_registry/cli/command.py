@@ -71,6 +71,13 @@ class Invocation:
 
         return Registry(self.settings, step=self._watch)
 
+    def registry_for(self, name: str) -> "Registry":
+        """A registry of one sub-app and those it needs: no models of others are imported."""
+        from opal_registry.registry import Registry
+
+        self.__dict__["registry"] = Registry(self.settings, sub_apps=[name], step=self._watch)
+        return self.registry
+
     def close(self) -> None:
         """Close the registry, if there is one."""
         if "registry" in self.__dict__:

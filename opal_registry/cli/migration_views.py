@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from opal_registry.authoring import Written
 from opal_registry.cli.output import Sheet, counted
 from opal_registry.cli.views import init_document, init_view
 from opal_registry.migrations.downgrade import DowngradePlan
@@ -80,6 +81,21 @@ def downgrade_view(ran: Sequence[Ran]) -> list[Sheet | str]:
     """What ``downgrade`` shows."""
     summary = f"{counted(len(ran), 'revision')} taken back" if ran else "nothing to take back"
     return [_ran_sheet(ran), summary] if ran else [summary]
+
+
+def written_document(written: Written | None) -> dict[str, Any]:
+    """What ``revision --json`` and ``merge --json`` print."""
+    if written is None:
+        return {"revision": None}
+    return {"revision": written.id, "name": written.app, "path": str(written.path), "pins": written.pins}
+
+
+def written_view(written: Written | None, name: str) -> str:
+    """What ``revision`` and ``merge`` show."""
+    if written is None:
+        return f"nothing to write: the history of {name} and its models say the same"
+    pins = ", ".join(f"{app}@{each}" for app, ids in written.pins.items() for each in ids)
+    return f"written: {written.path}{f' (needs {pins})' if pins else ''}"
 
 
 def heads_document(heads: Sequence[Revision]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ TargetArgument = Annotated[
     str | None, typer.Argument(metavar="[APP[@REV]]", help="One sub-app, or one revision of it, with what that needs.")
 ]
 RevisionArgument = Annotated[str, typer.Argument(metavar="APP@REV", help="The sub-app and its revision.")]
+MessageOption = Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="What the revision is about.")]
 PhaseOption = Annotated[
     str | None,
     typer.Option("--phase", metavar="PHASE", help="expand: only what earlier code can work with; contract: the rest."),
@@ -148,6 +149,49 @@ def _history(run: Invocation, name: AppArgument) -> None:
     run.output.show(views.history_document(name, lines), *views.history_view(lines))
 
 
+def _revision(
+    run: Invocation,
+    name: AppArgument,
+    message: MessageOption,
+    live: Annotated[
+        bool, typer.Option("--live", help="Compare with the configured database, not with one made for the purpose.")
+    ] = False,
+    empty: Annotated[bool, typer.Option("--empty", help="Compare nothing; write a revision to be filled in.")] = False,
+    head: Annotated[str, typer.Option("--head", metavar="REV", help="What it follows; base begins a branch.")] = "head",
+    branch_label: Annotated[
+        str | None, typer.Option("--branch-label", metavar="NAME", help="A name for the branch that begins with it.")
+    ] = None,
+) -> None:
+    """Write a revision: what the models of a sub-app have that its history has not.
+
+    The history is run in a database that is made for the purpose; only the sub-app's own tables are compared. What the
+    revision rests on in other sub-apps is pinned in it. Where there is no difference no file is written.
+    """
+    from opal_registry.authoring import write_revision
+    from opal_registry.cli import migration_views as views
+
+    written = write_revision(
+        run.registry_for(name),
+        name,
+        message,
+        live=live,
+        is_empty=empty,
+        head=head,
+        branch_label=branch_label,
+        step=run.step,
+    )
+    run.output.show(views.written_document(written), views.written_view(written, name))
+
+
+def _merge(run: Invocation, name: AppArgument, message: MessageOption = "Merge") -> None:
+    """Write a revision that makes one head of all heads of a sub-app's history."""
+    from opal_registry.authoring import merge_heads
+    from opal_registry.cli import migration_views as views
+
+    written = merge_heads(run.registry_for(name), name, message)
+    run.output.show(views.written_document(written), views.written_view(written, name))
+
+
 def _check_phase(phase: str | None) -> Literal["expand", "contract"] | None:
     match phase:
         case None | "expand" | "contract":
@@ -174,6 +218,14 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
         opal-db downgrade core@1a2b --cascade
         """,
     ),
+    "revision": (
+        _revision,
+        """
+        opal-db revision standupbot -m "Add teams"
+        opal-db revision standupbot -m "Fill in the teams" --empty
+        """,
+    ),
+    "merge": (_merge, "opal-db merge standupbot"),
     "current": (_current, "opal-db current"),
     "heads": (_heads, "opal-db heads"),
     "history": (_history, "opal-db history standupbot"),

@@ -53,7 +53,8 @@ def find_undone(script: ScriptDirectory, target: str, heads: Sequence[str]) -> l
 
 class _Scripts(ScriptDirectory):
     def __init__(self, folder: Path, revisions: Mapping[str, Revision]) -> None:
-        super().__init__(TEMPLATE, version_locations=[folder], file_template="%(rev)s_%(slug)s")
+        quiet: Any = {"quiet": True}
+        super().__init__(TEMPLATE, version_locations=[folder], messaging_opts=quiet)
         self._known = revisions
 
     def _load_revisions(self) -> Iterator[Script]:

@@ -1,0 +1,197 @@
+"""Writing revisions: what the models of a sub-app have that its history has not, pinned to what it rests on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic.util import CommandError, rev_id
+
+from opal_registry.autogenerate import Drawn, draw_differences
+from opal_registry.errors import ConfigError, PluginError, Problem
+from opal_registry.guard import Step, quiet_step
+from opal_registry.migrations.history import History, load_histories, load_history
+from opal_registry.migrations.look import Target, find_app, look
+from opal_registry.registry import Registry
+from opal_registry.schema.catalog import read_catalog
+from opal_registry.scratch import make_scratch
+from opal_registry.suite import LoadedSubApp
+from opal_registry.upgrade import closure, upgrade
+
+NOTHING = Drawn("", "", (), is_contract=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A revision file that was written.
+
+    Args:
+        app: The sub-app.
+        id: The revision.
+        path: The file.
+        pins: The revisions of other sub-apps that it needs.
+    """
+
+    app: str
+    id: str
+    path: Path
+    pins: dict[str, list[str]]
+
+
+def write_revision(
+    registry: Registry,
+    name: str,
+    message: str,
+    *,
+    live: bool = False,
+    is_empty: bool = False,
+    head: str = "head",
+    branch_label: str | None = None,
+    step: Step = quiet_step,
+) -> Written | None:
+    """Write a revision that brings the history of a sub-app up to its models.
+
+    Args:
+        registry: The registry of the suite, or of the sub-app and what it needs.
+        name: The sub-app.
+        message: What the revision is about.
+        live: Compare with the configured database instead of one that is made for the purpose.
+        is_empty: Compare nothing, and write a revision to be filled in.
+        head: What it follows: ``head``, ``base`` for a branch of its own, or any other symbol.
+        branch_label: A name for the branch that begins with it.
+        step: Told what is being done.
+
+    Returns:
+        What was written; None if the models and the history say the same.
+
+    Raises:
+        ConfigError: If the sub-app is not one whose source is at hand, or its history has more than one head.
+        PluginError: If a sub-app or a history is at fault.
+        DatabaseError: If a database is unreachable, refuses, or fails.
+    """
+    app = _find_source(registry, name)
+    history = load_history(app, may_be_missing=True)
+    with _folder(history.location.folder):
+        drawn: Drawn | None = NOTHING
+        if not is_empty:
+            with step("comparing the models with the history"):
+                drawn = _compare_live(registry, app, history) if live else _compare(registry, app, history)
+        return _write(registry, app, history, message, drawn, head, branch_label) if drawn else None
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """The folder of a history, for as long as there is something in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # refused where it is not empty
+
+
+def merge_heads(registry: Registry, name: str, message: str) -> Written:
+    """Write a revision that makes one head of all heads of a sub-app's history.
+
+    Raises:
+        ConfigError: If the sub-app is not one whose source is at hand, or there is nothing to merge.
+        PluginError: If a history is at fault.
+    """
+    app = _find_source(registry, name)
+    history = load_history(app)
+    if len(history.heads) < 2:
+        what = f"the history of {name!r} has {'one head' if history.heads else 'no revisions'}"
+        raise ConfigError(Problem(what, str(history.location.folder), "there is nothing to merge"))
+    return _write(registry, app, history, message, NOTHING, "heads", None)
+
+
+def _find_source(registry: Registry, name: str) -> LoadedSubApp:
+    app = find_app(registry, name)
+    if app.sub_app.migrations is None:
+        mend = f'write migrations="{name}:migrations" into its SubApp'
+        raise ConfigError(Problem(f"sub-app {name!r} does not say where its revisions are", str(app.plugin), mend))
+    location = load_history(app, may_be_missing=True).location
+    if location.is_installed:
+        what = f"the revisions of {name!r} are a copy that was installed: {location.folder}"
+        mend = "work on its source, installed with: pip install -e FOLDER"
+        raise ConfigError(Problem(what, str(app.plugin), mend))
+    return app
+
+
+def _compare(registry: Registry, app: LoadedSubApp, history: History) -> Drawn | None:
+    """Compare with a database that everything up to the history's heads was run in."""
+    with make_scratch(registry, app.sub_app.bind) as scratch:
+        upgrade(scratch, Target(app.name))
+        unknown = _find_tables(scratch) - _known(scratch)
+        if unknown:  # tables that no model knows any more: whose are they?
+            unknown -= _made_by_others(registry, app)
+        with scratch.migration_engine().connect() as connection:
+            return draw_differences(connection, scratch.suite.get(app.name), history, unknown)
+
+
+def _find_tables(registry: Registry) -> set[str]:
+    """The names of all tables that a database holds, but for the registry's own."""
+    with registry.migration_engine().connect() as connection:
+        relations = read_catalog(connection).relations
+    found = {
+        relation.name for (schema, _), relation in relations.items() if schema is None and relation.kind == "table"
+    }
+    return {name for name in found if not name.startswith("opal_")}
+
+
+def _known(registry: Registry) -> set[str]:
+    """The names of all tables that a model knows."""
+    return {table.fullname for app in registry.suite.sub_apps for table in app.tables}
+
+
+def _made_by_others(registry: Registry, app: LoadedSubApp) -> set[str]:
+    with make_scratch(registry, app.sub_app.bind) as scratch:
+        for need in app.needs:
+            upgrade(scratch, Target(need))
+        return _find_tables(scratch)
+
+
+def _compare_live(registry: Registry, app: LoadedSubApp, history: History) -> Drawn | None:
+    found = look(registry, app.sub_app.bind, [app])
+    entry = found.entries.get(app.name)
+    with registry.migration_engine(app.sub_app.bind).connect() as connection:
+        return draw_differences(connection, app, history, entry.tables if entry else ())
+
+
+def _write(
+    registry: Registry,
+    app: LoadedSubApp,
+    history: History,
+    message: str,
+    drawn: Drawn,
+    head: str,
+    branch_label: str | None,
+) -> Written:
+    pins = dict(_iter_pins(registry, app))
+    id_ = rev_id()
+    try:
+        script = history.script.generate_revision(
+            id_,
+            message,
+            head=head if history.revisions else "base",
+            branch_labels=branch_label,
+            upgrades=drawn.upgrade,
+            downgrades=drawn.downgrade,
+            imports="\n".join(drawn.imports),
+            opal_depends_on=repr(pins),
+            opal_phase="contract" if drawn.is_contract else "expand",
+        )
+    except CommandError as error:
+        mend = f"opal-db merge {app.name}, or name one with --head: {', '.join(history.heads)}"
+        raise ConfigError(Problem(str(error), str(history.location.folder), mend)) from error
+    if script is None:
+        raise PluginError(Problem("the revision that was written cannot be read", str(history.location.folder)))
+    return Written(app.name, id_, Path(script.path), pins)
+
+
+def _iter_pins(registry: Registry, app: LoadedSubApp) -> Iterator[tuple[str, list[str]]]:
+    """The heads of those that it needs: what its revisions were written for."""
+    histories = load_histories(registry.suite.sub_apps)
+    for need in sorted(closure(registry.suite, app.name) - {app.name}):
+        if need in app.needs and need in histories and histories[need].heads:
+            yield need, list(histories[need].heads)

@@ -1,0 +1,135 @@
+"""How the models of a sub-app differ from a database, as Alembic's operations: its own tables, and nobody else's."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from alembic.autogenerate import produce_migrations
+from alembic.autogenerate.api import AutogenContext
+from alembic.autogenerate.render import _render_python_into_templatevars  # what its own command renders a file with
+from alembic.operations import ops
+from alembic.runtime.environment import EnvironmentContext
+
+from opal_registry.enum_operations import add_enum_operations, is_named_enum, write_enum
+from opal_registry.migrations.environment import make_environment
+from opal_registry.migrations.history import History
+from opal_registry.mixins import ServerNow, UtcDateTime
+from opal_registry.suite import LoadedSubApp
+
+NOW = re.compile(r"(now|current_timestamp)\s*(\(\d?)?", re.IGNORECASE)
+
+PLUGINS = ("alembic.autogenerate.*", "alembic.ext.checkconstraint_byname")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A difference, as the text of a revision.
+
+    Args:
+        upgrade: The body of ``upgrade``.
+        downgrade: The body of ``downgrade``.
+        imports: What these need beside Alembic and SQLAlchemy.
+        is_contract: Whether it takes something away.
+    """
+
+    upgrade: str
+    downgrade: str
+    imports: tuple[str, ...]
+    is_contract: bool
+
+
+def draw_differences(
+    connection: sa.Connection, app: LoadedSubApp, history: History, tables: Collection[str]
+) -> Drawn | None:
+    """Compare a database with the models of a sub-app.
+
+    Args:
+        connection: The database; in no transaction.
+        app: The sub-app.
+        history: Its history.
+        tables: The names of the tables in the database that are its own, also of those that no model knows any more.
+
+    Returns:
+        What brings the database up to the models; None if nothing does.
+    """
+    chosen = _Choice(app, tables)
+    with make_environment(connection, history, **chosen.options()) as environment:
+        script = produce_migrations(environment.get_context(), chosen.metadata)  # type: ignore[arg-type]  # or several
+        add_enum_operations(connection, script, app.tables)
+        connection.rollback()
+        is_empty = script.upgrade_ops_list[0].is_empty()
+        return None if is_empty else _render(environment, script, chosen.metadata)
+
+
+class _Choice:
+    """What Alembic may see."""
+
+    def __init__(self, app: LoadedSubApp, tables: Collection[str]) -> None:
+        self._tables = {table for table in app.tables if not table.is_view}
+        self._names = set(tables) | {table.fullname for table in self._tables}
+        self.metadata: Sequence[sa.MetaData] = list(dict.fromkeys(table.metadata for table in app.tables)) or [
+            sa.MetaData()
+        ]
+
+    def options(self) -> dict[str, Any]:
+        """For Alembic's environment."""
+        return {
+            "target_metadata": self.metadata,
+            "include_name": self.has_name,
+            "include_object": self.has_object,
+            "include_schemas": any(table.schema for table in self._tables),
+            "compare_type": True,
+            "compare_server_default": is_other_default,
+            "render_item": render_item,
+            "autogenerate_plugins": PLUGINS,
+        }
+
+    def has_name(self, name: str | None, kind: str, parents: Any) -> bool:
+        """Whether something in the database is to be looked at."""
+        if kind == "schema":
+            return name is None or any(full.startswith(f"{name}.") for full in self._names)
+        return kind != "table" or parents["schema_qualified_table_name"] in self._names
+
+    def has_object(self, item: Any, _name: str | None, kind: str, is_reflected: bool, _other: Any) -> bool:  # noqa: FBT001
+        """Whether something of the models is to be looked at."""
+        return kind != "table" or is_reflected or item in self._tables
+
+
+def is_other_default(
+    _context: object, _there: object, _column: object, there: str | None, _default: object, wanted: str | None
+) -> bool | None:
+    """Whether a default differs; "now" is the same however it is written, and whatever fraction of a second it has."""
+    both_now = all(text is not None and NOW.fullmatch(text.strip("() ")) for text in (there, wanted))
+    return False if both_now else None
+
+
+def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[False]:
+    """Have the modules imported that types of other packages come from; write "now" as every database understands it."""
+    module = type(item).__module__
+    if kind == "type" and is_named_enum(item):
+        return write_enum(item)
+    if kind == "type" and module.partition(".")[0] not in {"sqlalchemy", "alembic"}:
+        context.imports.add(f"import {module}")
+        return f"{module}.UtcDateTime()" if type(item) is UtcDateTime else False
+    if kind == "server_default" and isinstance(item, sa.DefaultClause):
+        if isinstance(item.arg, ServerNow):
+            context.imports.add(f"import {ServerNow.__module__}")
+            return f"{ServerNow.__module__}.ServerNow()"
+        return "sa.func.now()" if isinstance(item.arg, sa.sql.functions.now) else False
+    return False
+
+
+def _render(environment: EnvironmentContext, script: ops.MigrationScript, metadata: Any) -> Drawn:
+    texts: dict[str, Any] = {}
+    _render_python_into_templatevars(AutogenContext(environment.get_context(), metadata), script, texts)
+    imports = tuple(texts["imports"].splitlines())
+    return Drawn(texts["upgrades"], texts["downgrades"], imports, _takes_away(script.upgrade_ops_list[0]))
+
+
+def _takes_away(container: ops.OpContainer) -> bool:
+    gone = (ops.DropTableOp, ops.DropColumnOp)
+    return any(
+        isinstance(each, gone) or (isinstance(each, ops.OpContainer) and _takes_away(each)) for each in container.ops
+    )

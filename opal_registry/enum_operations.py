@@ -1,0 +1,157 @@
+"""Enum types in revisions: PostgreSQL keeps them as objects of their own, which Alembic neither makes nor takes away.
+
+Each type is created before what uses it, unless it is there, dropped after the last that did, and gets the values that it
+lacks. On databases that know no such types the same lines do nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import ops
+
+
+class CreateType(ops.MigrateOperation):
+    """Create an enum type, unless it is there."""
+
+    def __init__(self, kind: sa.Enum) -> None:
+        self.kind = kind
+
+
+class DropType(ops.MigrateOperation):
+    """Drop an enum type, if it is there."""
+
+    def __init__(self, kind: sa.Enum) -> None:
+        self.kind = kind
+
+
+class AddValues(ops.MigrateOperation):
+    """Give an enum type of PostgreSQL more values; they cannot be taken away again."""
+
+    def __init__(self, name: str, values: Sequence[str]) -> None:
+        self.name, self.values = name, values
+
+
+@renderers.dispatch_for(CreateType)
+def _render_create(_context: AutogenContext, operation: CreateType) -> str:
+    return f"{write_enum(operation.kind, more='')}.create(op.get_bind(), checkfirst=True)"
+
+
+@renderers.dispatch_for(DropType)
+def _render_drop(_context: AutogenContext, operation: DropType) -> str:
+    return f"{write_enum(operation.kind, more='')}.drop(op.get_bind(), checkfirst=True)"
+
+
+@renderers.dispatch_for(AddValues)
+def _render_values(_context: AutogenContext, operation: AddValues) -> list[str]:
+    texts = [f"ALTER TYPE {operation.name} ADD VALUE IF NOT EXISTS {_quoted(value)}" for value in operation.values]
+    return [f'if op.get_context().dialect.name == "postgresql": op.execute({text!r})' for text in texts]
+
+
+def write_enum(kind: sa.Enum, *, more: str = ", create_type=False") -> str:
+    """An enum type as Python; as a part of a table it does not create itself.
+
+    Example:
+        >>> write_enum(sa.Enum("good", "bad", name="mood"))
+        "sa.Enum('good', 'bad', name='mood', create_type=False)"
+    """
+    schema = f", schema={kind.schema!r}" if kind.schema else ""
+    return f"sa.Enum({', '.join(map(repr, kind.enums))}, name={kind.name!r}{schema}{more})"
+
+
+def is_named_enum(kind: object) -> bool:
+    """Whether PostgreSQL would make an object of a type."""
+    return isinstance(kind, sa.Enum) and bool(kind.name) and kind.native_enum
+
+
+def add_enum_operations(connection: sa.Connection, script: ops.MigrationScript, tables: Iterable[sa.Table]) -> None:
+    """Put into a revision what its enum types need.
+
+    Args:
+        connection: The database that was compared.
+        script: The operations, to be changed.
+        tables: The tables of the models.
+    """
+    upgrade, downgrade = script.upgrade_ops_list[0], script.downgrade_ops_list[0]
+    there = _find_types(connection)
+    by_models = {
+        _name(column.type): column.type for table in tables for column in table.columns if is_named_enum(column.type)
+    }
+    used = {_name(kind): kind for kind in _iter_used(upgrade)}
+    kept = {_name(kind) for kind in _iter_models(tables, upgrade)}
+    new = [kind for name, kind in sorted(used.items()) if name not in kept]
+    gone = [
+        kind for name, kind in sorted({_name(k): k for k in _iter_used(downgrade)}.items()) if name not in by_models
+    ]
+    lacking = [AddValues(name, values) for name, values in _iter_lacking(by_models, there)]
+    upgrade.ops[:] = [*lacking, *map(CreateType, used.values()), *upgrade.ops, *map(DropType, gone)]
+    downgrade.ops[:] = [*map(CreateType, gone), *downgrade.ops, *map(DropType, new)]
+
+
+def _find_types(connection: sa.Connection) -> dict[str, Sequence[str]]:
+    if connection.dialect.name != "postgresql":
+        return {}
+    inspector: Any = sa.inspect(connection)
+    found = inspector.get_enums(schema="*")
+    return {_full(each["name"], None if each["visible"] else each["schema"]): each["labels"] for each in found}
+
+
+def _iter_lacking(models: dict[str, Any], there: dict[str, Sequence[str]]) -> Iterator[tuple[str, list[str]]]:
+    for name, kind in sorted(models.items()):
+        if name in there and (values := [each for each in kind.enums if each not in there[name]]):
+            yield name, values
+
+
+def _iter_used(container: ops.OpContainer) -> Iterator[sa.Enum]:
+    """The enum types of columns that are made, or given another type."""
+    for operation in container.ops:
+        match operation:
+            case ops.CreateTableOp():
+                kinds = [item.type for item in operation.columns if isinstance(item, sa.Column)]
+            case ops.AddColumnOp():
+                kinds = [operation.column.type]
+            case ops.AlterColumnOp():
+                kinds = [operation.modify_type] if operation.modify_type is not None else []
+            case ops.OpContainer():
+                kinds = list(_iter_used(operation))
+            case _:
+                kinds = []
+        yield from (kind for kind in kinds if isinstance(kind, sa.Enum) and is_named_enum(kind))
+
+
+def _iter_models(tables: Iterable[sa.Table], upgrade: ops.OpContainer) -> Iterator[sa.Enum]:
+    """The enum types of columns that were there before a revision."""
+    made = set(_iter_made(upgrade))
+    for table in tables:
+        for column in table.columns:
+            is_new = {(table.name, None), (table.name, column.name)} & made
+            if isinstance(column.type, sa.Enum) and is_named_enum(column.type) and not is_new:
+                yield column.type
+
+
+def _iter_made(container: ops.OpContainer) -> Iterator[tuple[str, str | None]]:
+    """The tables that are made, and the columns of others that are."""
+    for operation in container.ops:
+        match operation:
+            case ops.CreateTableOp():
+                yield operation.table_name, None
+            case ops.AddColumnOp():
+                yield operation.table_name, operation.column.name
+            case ops.AlterColumnOp() if operation.modify_type is not None:
+                yield operation.table_name, operation.column_name
+            case ops.OpContainer():
+                yield from _iter_made(operation)
+
+
+def _name(kind: Any) -> str:
+    return _full(kind.name, kind.schema)
+
+
+def _full(name: str, schema: str | None) -> str:
+    return f"{schema}.{name}" if schema else name
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
