@@ -101,6 +101,19 @@ class Registry:
         return Choice(enabled, sub_apps.disabled, sub_apps.modules)
 
     @cached_property
+    def discovery(self) -> Discovery:
+        """The plugins and the sub-apps that they contribute; imports no models.
+
+        Raises:
+            ConfigError: If the choice names a sub-app that is not there.
+        """
+        if "suite" in self.__dict__:
+            return self.suite.discovery
+        found = discover(self.choice, step=self.step)
+        check_requirements(found, self.choice)
+        return found
+
+    @cached_property
     def suite(self) -> Suite:
         """Every sub-app with its tables, in order; the models are imported on first use.
 
@@ -132,7 +145,7 @@ class Registry:
         """
         with self._lock:
             if bind not in self._engines:
-                plugins, engine = self._plugins, make_engine(self._database(bind), where=self._where(bind))
+                plugins, engine = self.discovery, make_engine(self._database(bind), where=self._where(bind))
                 self._engines[bind] = engine
                 _announce(engine, bind, plugins)
             return self._engines[bind]
@@ -149,7 +162,7 @@ class Registry:
         with self._lock:
             if bind not in self._migration_engines:
                 where = self.settings.place_of(bind, "migration_url") if bind in self.settings.databases else ""
-                plugins, engine = self._plugins, make_migration_engine(self._database(bind), where=where)
+                plugins, engine = self.discovery, make_migration_engine(self._database(bind), where=where)
                 if is_memory(engine.url):
                     return self.engine(bind)
                 self._migration_engines[bind] = engine
@@ -164,7 +177,7 @@ class Registry:
         """
         with self._lock:
             if bind not in self._async_engines:
-                plugins, engine = self._plugins, make_async_engine(self._database(bind), where=self._where(bind))
+                plugins, engine = self.discovery, make_async_engine(self._database(bind), where=self._where(bind))
                 self._async_engines[bind] = engine
                 _announce(engine.sync_engine, bind, plugins)
             return self._async_engines[bind]
@@ -267,14 +280,6 @@ class Registry:
     @cached_property
     def _binds(self) -> dict[sa.Table, str]:
         return {table: app.sub_app.bind for app in self.suite.sub_apps for table in (*app.tables, *app.twins)}
-
-    @cached_property
-    def _plugins(self) -> Discovery:
-        if "suite" in self.__dict__:
-            return self.suite.discovery
-        found = discover(self.choice, step=self.step)
-        check_requirements(found, self.choice)
-        return found
 
     def _check_binds(self, suite: Suite) -> None:
         for app in suite.sub_apps:

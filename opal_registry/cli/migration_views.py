@@ -8,6 +8,7 @@ from opal_registry.cli.output import Sheet, counted
 from opal_registry.cli.views import init_document, init_view
 from opal_registry.migrations.downgrade import DowngradePlan
 from opal_registry.migrations.environment import Ran
+from opal_registry.migrations.ready import Readiness, find_verdict
 from opal_registry.migrations.report import Current, Line
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.migrations.steps import Step
@@ -81,6 +82,30 @@ def downgrade_view(ran: Sequence[Ran]) -> list[Sheet | str]:
     """What ``downgrade`` shows."""
     summary = f"{counted(len(ran), 'revision')} taken back" if ran else "nothing to take back"
     return [_ran_sheet(ran), summary] if ran else [summary]
+
+
+def ready_document(found: Sequence[Readiness]) -> dict[str, Any]:
+    """What ``ready --json`` prints; no sub-apps where the ledger alone knew."""
+    return {
+        "verdict": find_verdict(found),
+        "ready": all(each.is_ready for each in found),
+        "sub_apps": [
+            {
+                "name": each.app,
+                "bind": each.bind,
+                "verdict": each.verdict,
+                "ready": each.is_ready,
+                "detail": each.detail,
+            }
+            for each in found
+        ],
+    }
+
+
+def ready_view(found: Sequence[Readiness]) -> list[Sheet | str]:
+    """What ``ready`` shows: the verdict, and who is not simply ready."""
+    rows = [(each.app, each.verdict, each.detail) for each in found if each.verdict != "ready"]
+    return [find_verdict(found), Sheet(("sub-app", "verdict", "detail"), rows)]
 
 
 def written_document(written: Written | None) -> dict[str, Any]:

@@ -149,6 +149,25 @@ def _history(run: Invocation, name: AppArgument) -> None:
     run.output.show(views.history_document(name, lines), *views.history_view(lines))
 
 
+def _ready(run: Invocation) -> int:
+    """Answer whether the code of this image can work with the databases as they are; for probes.
+
+    behind, ready, ahead or diverged. Exit code 0 if it can: also where a database is ahead only by what earlier code can
+    work with; else 1.
+    """
+    from opal_registry.cli.recorded import is_recorded
+
+    if is_recorded(run):
+        run.output.show({"verdict": "ready", "ready": True, "sub_apps": []}, "ready")
+        return 0
+    from opal_registry.cli import migration_views as views
+    from opal_registry.migrations.ready import get_readiness
+
+    found = get_readiness(run.registry)
+    run.output.show(views.ready_document(found), *views.ready_view(found))
+    return int(not all(each.is_ready for each in found))
+
+
 def _revision(
     run: Invocation,
     name: AppArgument,
@@ -218,6 +237,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
         opal-db downgrade core@1a2b --cascade
         """,
     ),
+    "ready": (_ready, "opal-db ready --quiet || exit 1"),
     "revision": (
         _revision,
         """

@@ -17,6 +17,13 @@ def make_fingerprint(run: Invocation) -> str:
     return make_image_fingerprint(run.settings)
 
 
+def is_recorded(run: Invocation) -> bool:
+    """Whether the ledger alone is certain that everything of this image is in its databases."""
+    from opal_registry.warm import find_complete
+
+    return find_complete(run.settings, make_fingerprint(run)) is not None
+
+
 def report_recorded(run: Invocation, fingerprint: str) -> bool:
     """Report what the ledger knows, if it is certain that there is nothing to do."""
     started = time.perf_counter()

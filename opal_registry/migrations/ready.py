@@ -1,0 +1,119 @@
+"""Whether the code of this image can work with a database as it is now; for probes: one query for each database."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+
+from opal_registry.discovery import InstalledSubApp
+from opal_registry.engines.failures import explained, find_code
+from opal_registry.migrations.history import History, load_histories
+from opal_registry.registry import Registry
+from opal_registry.schema.looking import look_at
+from opal_registry.store.tables import revisions, sub_apps
+from opal_registry.survey import is_missing_file
+
+Verdict = Literal["ready", "ahead", "behind", "diverged"]
+ORDER: tuple[Verdict, ...] = ("ready", "ahead", "behind", "diverged")
+"""From the best to the worst."""
+
+NO_SUCH_TABLE = {"42P01", "1146", "SQLITE_ERROR"}
+
+QUERY = sa.union_all(
+    sa.select(sub_apps.c.name, sa.null().label("revision"), sa.null().label("phase")),
+    sa.select(revisions.c.sub_app, revisions.c.revision, revisions.c.phase),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether one sub-app of this image can work.
+
+    Args:
+        app: The sub-app.
+        bind: The database that it lives in.
+        verdict: ``ready``, ``ahead`` (the database has revisions that this image lacks), ``behind`` or ``diverged``.
+        is_ready: Whether its code can work: also where the database is only ahead by what earlier code can work with.
+        detail: What is behind the verdict, for people.
+    """
+
+    app: str
+    bind: str
+    verdict: Verdict
+    is_ready: bool
+    detail: str = ""
+
+
+def find_verdict(found: Sequence[Readiness]) -> Verdict:
+    """The worst verdict of several; ``ready`` if there is none.
+
+    Example:
+        >>> find_verdict([Readiness("a", "default", "ahead", True), Readiness("b", "default", "ready", True)])
+        'ahead'
+    """
+    return max((each.verdict for each in found), key=ORDER.index, default="ready")
+
+
+def get_readiness(registry: Registry) -> list[Readiness]:
+    """Ask every database whether the sub-apps of this image can work; imports no models, changes nothing.
+
+    Raises:
+        PluginError: If a plugin or a history is at fault.
+        DatabaseError: If a database is unreachable or refuses.
+    """
+    apps = registry.discovery.sub_apps
+    histories = load_histories(apps)
+    found: list[Readiness] = []
+    for bind in registry.settings.databases:
+        here = [app for app in apps if app.sub_app.bind == bind]
+        if here:
+            found += _judge_all(here, histories, _ask(registry, bind))
+    return found
+
+
+def _ask(registry: Registry, bind: str) -> dict[str, dict[str, str | None]]:
+    """The sub-apps that a database knows, each with its applied revisions and their phases."""
+    engine = registry.engine(bind)
+    found: dict[str, dict[str, str | None]] = {}
+    if is_missing_file(engine):
+        return found
+    with (
+        explained(engine.url, doing="asking which revisions are applied"),
+        look_at(engine, wait=registry.settings.locks.wait) as connection,
+    ):
+        try:
+            for name, revision, phase in connection.execute(QUERY):
+                known = found.setdefault(name, {})
+                if revision is not None:
+                    known[revision] = phase
+        except sa.exc.DBAPIError as error:
+            if find_code(error.orig) not in NO_SUCH_TABLE:
+                raise
+    return found
+
+
+def _judge_all(
+    apps: Sequence[InstalledSubApp], histories: Mapping[str, History], found: Mapping[str, Mapping[str, str | None]]
+) -> Iterator[Readiness]:
+    for app in apps:
+        there = found.get(app.name)
+        if there is None:
+            yield Readiness(app.name, app.sub_app.bind, "behind", is_ready=False, detail="not brought up yet")
+        else:
+            yield _judge(app, histories.get(app.name), there)
+
+
+def _judge(app: InstalledSubApp, history: History | None, there: Mapping[str, str | None]) -> Readiness:
+    known = history.revisions if history else {}
+    pending = [each for each in known if each not in there]
+    beyond = sorted(there.keys() - known.keys()) if history else []
+    taken = [each for each in beyond if there[each] != "expand"]
+    verdict: Verdict = ("diverged" if beyond else "behind") if pending else ("ahead" if beyond else "ready")
+    parts = [
+        f"pending: {', '.join(pending)}" if pending else "",
+        f"beyond this image: {', '.join(beyond)}" if beyond else "",
+        f"of these, earlier code cannot work with {', '.join(taken)}" if taken else "",
+    ]
+    detail = "; ".join(filter(None, parts))
+    return Readiness(app.name, app.sub_app.bind, verdict, is_ready=not (pending or taken), detail=detail)
