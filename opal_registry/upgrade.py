@@ -15,6 +15,7 @@ from opal_registry.init import InitReport, init
 from opal_registry.migrations.environment import Ran
 from opal_registry.migrations.history import load_histories
 from opal_registry.migrations.look import EVERYTHING, Target, find_app, find_history, look
+from opal_registry.migrations.offline import render_plan
 from opal_registry.migrations.revision_file import Phase, Revision
 from opal_registry.migrations.run import MigrationRun
 from opal_registry.migrations.steps import Plan, find_levels, make_plan
@@ -116,6 +117,23 @@ def make_plans(registry: Registry, target: Target = EVERYTHING, *, phase: Phase 
     return [work.make_plan(bind) for bind in work.binds]
 
 
+def render_upgrade(registry: Registry, target: Target = EVERYTHING, *, phase: Phase | None = None) -> Iterator[str]:
+    """The revisions that :func:`upgrade` would run, as a script; what is new to a database is not in it.
+
+    Raises:
+        ConfigError: If there is no such target.
+        PluginError: If a sub-app or a history is at fault, or a revision cannot do without a database.
+        DatabaseError: If a database is unreachable or refuses.
+    """
+    work = _Upgrade(registry, target, phase, quiet_step, lambda _: None)
+    for bind in work.binds:
+        engine, found = registry.migration_engine(bind), work.look(bind)
+        plan = work.plan(work.apps_of(bind), found)
+        if plan.steps:
+            yield f"-- {bind}: {describe_url(engine.url)}"
+            yield from render_plan(plan, work.histories, found.standings, found.columns, engine)
+
+
 class _Upgrade:
     """One call of :func:`upgrade`, or of what only plans it."""
 
@@ -167,16 +185,21 @@ class _Upgrade:
 
     def make_plan(self, bind: str) -> BindPlan:
         """Look at a database, and plan."""
-        engine, apps = self.registry.migration_engine(bind), self._apps(bind)
-        found = look(self.registry, bind, apps)
+        engine, apps, found = self.registry.migration_engine(bind), self.apps_of(bind), self.look(bind)
         withholding = Withholding(apps, found, self.histories)
         new = {name: withholding.reasons.get(name, "") for name in withholding.stamped if name != self.alone}
-        return BindPlan(bind, describe_url(engine.url), self._plan(apps, found), new)
+        return BindPlan(bind, describe_url(engine.url), self.plan(apps, found), new)
 
-    def _apps(self, bind: str) -> list[LoadedSubApp]:
+    def look(self, bind: str) -> Survey:
+        """What a database holds of them."""
+        return look(self.registry, bind, self.apps_of(bind))
+
+    def apps_of(self, bind: str) -> list[LoadedSubApp]:
+        """Those that live in a database."""
         return [app for app in self.apps if app.sub_app.bind == bind]
 
-    def _plan(self, apps: Sequence[LoadedSubApp], found: Survey) -> Plan:
+    def plan(self, apps: Sequence[LoadedSubApp], found: Survey) -> Plan:
+        """What is to be run there."""
         here = {app.name for app in apps}
         histories = {name: history for name, history in self.histories.items() if name in here}
         wanted = dict(self._iter_wanted(apps, found))
@@ -193,11 +216,11 @@ class _Upgrade:
                 yield app.name, self.histories[app.name].heads
 
     def _run(self, bind: str) -> None:
-        apps = self._apps(bind)
+        apps = self.apps_of(bind)
         run = MigrationRun(
             self.registry.migration_engine(bind),
             self.histories,
-            lambda connection: self._plan(apps, survey(connection, apps, compare=False)),
+            lambda connection: self.plan(apps, survey(connection, apps, compare=False)),
             self.registry.settings.locks,
             command=COMMAND,
             announce=self.announce,

@@ -28,13 +28,20 @@ def register(app: typer.Typer) -> None:
         command(app, name, examples=examples)(function)
 
 
-def _upgrade(run: Invocation, target: TargetArgument = None, phase: PhaseOption = None) -> int:
+def _upgrade(
+    run: Invocation,
+    target: TargetArgument = None,
+    phase: PhaseOption = None,
+    sql: Annotated[bool, typer.Option("--sql", help="Run nothing; print the pending revisions as a script.")] = False,
+) -> int:
     """Run what is pending, and bring up what is new to the database: the one command of a deploy.
 
     Sub-apps that are new come from their models, as with init; all others are upgraded, each revision in a transaction
     of its own, in the order that "opal-db plan" shows. Safe to repeat, and to start from every pod.
     """
     checked = _check_phase(phase)
+    if sql:
+        return _print_sql(run, target, checked)
     fingerprint = "" if target else make_fingerprint(run)
     if not target and report_recorded(run, fingerprint):
         return 0
@@ -52,6 +59,15 @@ def _upgrade(run: Invocation, target: TargetArgument = None, phase: PhaseOption 
     )
     run.output.show(views.upgrade_document(report), *views.upgrade_view(report))
     return report.exit_code
+
+
+def _print_sql(run: Invocation, target: str | None, phase: Literal["expand", "contract"] | None) -> int:
+    from opal_registry.migrations.look import EVERYTHING, Target
+    from opal_registry.upgrade import render_upgrade
+
+    texts = list(render_upgrade(run.registry, Target.parse(target) if target else EVERYTHING, phase=phase))
+    run.output.show({"statements": texts}, *texts)
+    return 0
 
 
 def _plan(run: Invocation, target: TargetArgument = None, phase: PhaseOption = None) -> int:
@@ -227,6 +243,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
         opal-db upgrade standupbot                      one sub-app, with what it needs
         opal-db upgrade standupbot@1a2b                 up to one of its revisions
         opal-db upgrade --phase expand                  before the new code is there
+        opal-db upgrade --sql > upgrade.sql             for whoever lets no program run it
         """,
     ),
     "plan": (_plan, "opal-db plan"),

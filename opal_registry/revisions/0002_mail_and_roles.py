@@ -16,8 +16,7 @@ def upgrade() -> None:
         users.add_column(sa.Column("is_active", sa.Boolean(), nullable=False, server_default=sa.true()))
         users.add_column(sa.Column("roles", sa.JSON()))
         users.create_unique_constraint(op.f("uq_users_email"), ["email"])
-    nobodys = sa.table("users", sa.column("roles", sa.JSON()))
-    op.execute(nobodys.update().values(roles=[]))
+    op.execute("UPDATE users SET roles = '[]'")
     with op.batch_alter_table("users") as users:
         users.alter_column("roles", existing_type=sa.JSON(), nullable=False)
 
