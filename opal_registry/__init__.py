@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from opal_registry.registry import Registry
     from opal_registry.settings.model import Settings
     from opal_registry.settings.sources import load_settings
-    from opal_registry.sub_app import SubApp
+    from opal_registry.sub_app import Migrations, SubApp
 
 _HOMES = {
     "Base": "base",
     "ConfigError": "errors",
     "DatabaseError": "errors",
     "LockTimeoutError": "errors",
+    "Migrations": "sub_app",
     "OpalError": "errors",
     "OwnershipError": "errors",
     "PluginError": "errors",
@@ -47,6 +48,7 @@ __all__ = [
     "ConfigError",
     "DatabaseError",
     "LockTimeoutError",
+    "Migrations",
     "OpalError",
     "OwnershipError",
     "PluginError",

@@ -70,7 +70,7 @@ def write_revision(
         DatabaseError: If a database is unreachable, refuses, or fails.
     """
     app = _find_source(registry, name)
-    history = load_history(app, may_be_missing=True)
+    history = load_history(app, registry.get_dialect(app.sub_app.bind), may_be_missing=True)
     with _folder(history.location.folder):
         drawn: Drawn | None = NOTHING
         if not is_empty:
@@ -98,7 +98,7 @@ def merge_heads(registry: Registry, name: str, message: str) -> Written:
         PluginError: If a history is at fault.
     """
     app = _find_source(registry, name)
-    history = load_history(app)
+    history = load_history(app, registry.get_dialect(app.sub_app.bind))
     if len(history.heads) < 2:
         what = f"the history of {name!r} has {'one head' if history.heads else 'no revisions'}"
         raise ConfigError(Problem(what, str(history.location.folder), "there is nothing to merge"))
@@ -110,7 +110,7 @@ def _find_source(registry: Registry, name: str) -> LoadedSubApp:
     if app.sub_app.migrations is None:
         mend = f'write migrations="{name}:migrations" into its SubApp'
         raise ConfigError(Problem(f"sub-app {name!r} does not say where its revisions are", str(app.plugin), mend))
-    location = load_history(app, may_be_missing=True).location
+    location = load_history(app, registry.get_dialect(app.sub_app.bind), may_be_missing=True).location
     if location.is_installed:
         what = f"the revisions of {name!r} are a copy that was installed: {location.folder}"
         mend = "work on its source, installed with: pip install -e FOLDER"
@@ -191,7 +191,7 @@ def _write(
 
 def _iter_pins(registry: Registry, app: LoadedSubApp) -> Iterator[tuple[str, list[str]]]:
     """The heads of those that it needs: what its revisions were written for."""
-    histories = load_histories(registry.suite.sub_apps)
+    histories = load_histories(registry.suite.sub_apps, registry.get_dialect)
     for need in sorted(closure(registry.suite, app.name) - {app.name}):
         if need in app.needs and need in histories and histories[need].heads:
             yield need, list(histories[need].heads)

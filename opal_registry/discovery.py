@@ -200,7 +200,7 @@ def import_models(app: InstalledSubApp, *, step: Step = quiet_step) -> None:
     """
     for name in app.sub_app.models:
         module = _import(name, app, step)
-        for child in _iter_children(name, getattr(module, "__path__", None), without=_revisions(app)):
+        for child in _iter_children(name, getattr(module, "__path__", None), without=_find_revisions(app)):
             _import(child, app, step)
 
 
@@ -210,17 +210,18 @@ def _import(name: str, app: InstalledSubApp, step: Step) -> object:
         return import_module(name)
 
 
-def _revisions(app: InstalledSubApp) -> str:
-    """The dotted name of the folder that holds a sub-app's revisions."""
-    return (app.sub_app.migrations or "").replace(":", ".").replace("/", ".")
+def _find_revisions(app: InstalledSubApp) -> set[str]:
+    """The dotted names of the folders that hold a sub-app's revisions."""
+    history = app.sub_app.history
+    return {each.replace(":", ".").replace("/", ".") for each in (history.locations if history else ())}
 
 
-def _iter_children(package: str, path: Iterable[str] | None, *, without: str) -> Iterable[str]:
+def _iter_children(package: str, path: Iterable[str] | None, *, without: Collection[str]) -> Iterable[str]:
     from pkgutil import iter_modules
 
     for info in sorted(iter_modules(path) if path else (), key=lambda info: info.name):
         name = f"{package}.{info.name}"
-        if info.name != "__main__" and name != without:
+        if info.name != "__main__" and name not in without:
             yield name
             if info.ispkg:
                 yield from _iter_children(name, getattr(import_module(name), "__path__", None), without=without)

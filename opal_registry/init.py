@@ -134,7 +134,7 @@ def init(
     if not (fingerprint or dry_run):  # before plugins are imported: they may change what is found
         fingerprint = make_image_fingerprint(registry.settings)
     suite = registry.suite
-    histories = load_histories(suite.sub_apps)
+    histories = load_histories(suite.sub_apps, registry.get_dialect)
     apps = [app for app in suite.sub_apps if only is None or app.name in only]
     runs = [_Run(registry, bind, apps, histories, command) for bind in _binds(registry, apps)]
     for run in runs:

@@ -169,6 +169,14 @@ class Registry:
                 _announce(engine, bind, plugins)
             return self._migration_engines[bind]
 
+    def get_dialect(self, bind: str = "default") -> str:
+        """Of which kind a configured database is: ``sqlite``, ``postgresql``, ``mysql`` or ``mariadb``.
+
+        Raises:
+            ConfigError: As :meth:`engine`.
+        """
+        return self.engine(bind).dialect.name
+
     def async_engine(self, bind: str = "default") -> "AsyncEngine":
         """The asyncio engine of a configured database, made on first use; nothing is connected.
 

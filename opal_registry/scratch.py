@@ -2,7 +2,7 @@
 
 import secrets
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,16 +38,16 @@ def make_scratch(registry: Registry, bind: str, *, migrated: Collection[str] | N
     """
     with _make_database(registry.settings.databases[bind]) as database:
         settings = registry.settings.model_copy(update={"database": database, "binds": {}})
-        scratch = registry.elsewhere(settings, _make_suite(registry.suite, bind, migrated))
+        scratch = registry.elsewhere(settings, _make_suite(registry.suite, bind, registry.get_dialect, migrated))
         try:
             yield scratch
         finally:
             scratch.close()
 
 
-def _make_suite(suite: Suite, bind: str, migrated: Collection[str] | None) -> Suite:
+def _make_suite(suite: Suite, bind: str, get_dialect: Callable[[str], str], migrated: Collection[str] | None) -> Suite:
     apps = [app for app in suite.sub_apps if app.sub_app.bind == bind]
-    with_revisions = {name for name, history in load_histories(apps).items() if history.revisions}
+    with_revisions = {name for name, history in load_histories(apps, get_dialect).items() if history.revisions}
     chosen = with_revisions if migrated is None else with_revisions & set(migrated)
     return replace(suite, sub_apps=tuple(_at_home(app, is_migrated=app.name in chosen) for app in apps), quarantined=())
 

@@ -78,7 +78,7 @@ def get_status(registry: Registry) -> StatusReport:
         LockTimeoutError: If somebody has locked a table that is looked at, and does not let go in time.
     """
     suite = registry.suite
-    histories = load_histories(suite.sub_apps)
+    histories = load_histories(suite.sub_apps, registry.get_dialect)
     databases, statuses = {}, []
     for bind in registry.settings.databases:
         engine = registry.engine(bind)

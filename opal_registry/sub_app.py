@@ -1,7 +1,7 @@
 """The record that a plugin contributes: what a sub-app is called, what it brings, what it needs."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +11,70 @@ from opal_registry.errors import PluginError, Problem
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}\Z")
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[\w./-]+\Z")
 LOCATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 LONGEST_SCHEMA = 63
 """So many characters the name of a schema may have on every database."""
 
 CREATE = ("models", "migrations", "external")
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """Where the revisions of a sub-app are and how they are run, where ``package:folder`` says too little.
+
+    Args:
+        location: ``package:folder`` of the revisions, or one for each dialect; or ``module:function`` of a package that
+            has a way of its own to upgrade its tables: it is called with an engine, once for each release.
+        recursive: Whether folders inside that one hold revisions too.
+        env: Whether the ``env.py`` of the folder runs them. It finds an open connection in
+            ``config.attributes["connection"]``, and the URL in ``sqlalchemy.url``.
+        is_async: Whether that ``env.py`` makes an asyncio engine, so that the URL has to name a driver for it.
+        takes_over: The version table that another tool keeps for the same revisions in the same database, such as
+            ``alembic_version``: ``opal-db adopt`` takes what it says over. Otherwise it is left alone.
+
+    Raises:
+        PluginError: If a location cannot be right.
+
+    Example:
+        >>> Migrations("optuna.storages._rdb:alembic/versions").get_location("sqlite")
+        'optuna.storages._rdb:alembic/versions'
+        >>> Migrations({"postgresql": "shop:pg", "sqlite": "shop:lite"}).get_location("sqlite")
+        'shop:lite'
+    """
+
+    location: str | Mapping[str, str]
+    recursive: bool = False
+    env: bool = False
+    is_async: bool = False
+    takes_over: str | None = None
+
+    def __post_init__(self) -> None:
+        wrong = [each for each in self.locations if not (isinstance(each, str) and PLACE.match(each))]
+        if wrong or not self.locations:
+            mend = 'write it as package:folder, such as "standupbot:migrations"'
+            raise PluginError(
+                *(Problem(f"the location of migrations cannot be {each!r}", mend=mend) for each in wrong or [""])
+            )
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """All locations, whatever the dialect."""
+        return tuple(self.location.values()) if isinstance(self.location, Mapping) else (self.location,)
+
+    def get_location(self, dialect: str) -> str:
+        """The location for a dialect.
+
+        Raises:
+            PluginError: If there is none.
+        """
+        if isinstance(self.location, str):
+            return self.location
+        family = "mysql" if dialect == "mariadb" else dialect
+        if family not in self.location:
+            what = f"there are no migrations for {family}, only for {', '.join(sorted(self.location))}"
+            raise PluginError(Problem(what, mend="use one of these databases, or leave the sub-app out"))
+        return self.location[family]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +85,7 @@ class SubApp:
         name: ``[a-z][a-z0-9_]*``, at most 30 characters; unique in the suite.
         models: Dotted names of the modules or packages that hold its models; packages are walked.
         requires: Other sub-apps that it needs, with version specifiers (PEP 440) for the distributions that bring them.
-        migrations: ``package:folder`` of its own revisions, if it has any; not run by this release.
+        migrations: ``package:folder`` of its own revisions, if it has any; or :class:`Migrations`, which can say more.
         create: How its tables come to be on a fresh database: ``models`` (``init`` creates them), ``migrations`` (its
             revisions do) or ``external`` (somebody else does, and ``init`` only looks whether they are there).
         table_prefix: What the name of each of its tables must start with, if anything.
@@ -46,7 +105,7 @@ class SubApp:
     name: str
     models: Sequence[str] = ()
     requires: Sequence[str] = ()
-    migrations: str | None = None
+    migrations: str | Migrations | None = None
     create: Literal["models", "migrations", "external"] = "models"
     table_prefix: str | None = None
     schema: str | None = None
@@ -61,6 +120,11 @@ class SubApp:
             object.__setattr__(self, field, tuple(getattr(self, field)))
 
     @property
+    def history(self) -> Migrations | None:
+        """Its ``migrations``, with all that they may say."""
+        return Migrations(self.migrations) if isinstance(self.migrations, str) else self.migrations
+
+    @property
     def requirements(self) -> tuple[Requirement, ...]:
         """The parsed ``requires``, in the order given."""
         return tuple(Requirement(text) for text in self.requires)
@@ -73,7 +137,10 @@ class SubApp:
 
     def _scalar_problems(self) -> list[Problem]:
         found = []
-        for field in ("migrations", "table_prefix", "schema", "bind"):
+        if not isinstance(self.migrations, (Migrations, type(None))) and not self._is_place(self.migrations):
+            mend = f'write it like migrations="{self.name}:migrations"'
+            found.append(self._fault("migrations", self.migrations, mend))
+        for field in ("table_prefix", "schema", "bind"):
             value = getattr(self, field)
             if not (value is None and field != "bind") and not (isinstance(value, str) and value):
                 found.append(self._fault(field, value, "write it as a text that is not empty"))
@@ -98,6 +165,10 @@ class SubApp:
             else:
                 found += [self._fault(field, item, mend) for item in value if not accepts(item)]
         return found
+
+    @staticmethod
+    def _is_place(value: object) -> bool:
+        return isinstance(value, str) and PLACE.match(value) is not None
 
     def _fault(self, field: str, value: object, mend: str) -> Problem:
         return Problem(f"sub-app {self.name!r}: {field} cannot be {value!r}", mend=mend)

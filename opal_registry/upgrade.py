@@ -145,7 +145,7 @@ class _Upgrade:
         if target.app:
             find_app(registry, target.app)
         self.apps = [app for app in suite.sub_apps if app.name in closure(suite, target.app)]
-        self.histories = load_histories(suite.sub_apps)
+        self.histories = load_histories(suite.sub_apps, registry.get_dialect)
         self.levels = find_levels({app.name: app.needs for app in suite.sub_apps})
         self.ran: list[tuple[str, Ran]] = []
         self.held_back: tuple[Revision, ...] = ()

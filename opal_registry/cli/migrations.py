@@ -43,7 +43,7 @@ def _upgrade(
     if sql:
         return _print_sql(run, target, checked)
     fingerprint = "" if target else make_fingerprint(run)
-    if not target and report_recorded(run, fingerprint):
+    if not target and report_recorded(run, fingerprint, revisions=[], held_back=[]):
         return 0
     from opal_registry.cli import migration_views as views
     from opal_registry.migrations.look import EVERYTHING, Target

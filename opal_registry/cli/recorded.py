@@ -24,8 +24,14 @@ def is_recorded(run: Invocation) -> bool:
     return find_complete(run.settings, make_fingerprint(run)) is not None
 
 
-def report_recorded(run: Invocation, fingerprint: str) -> bool:
-    """Report what the ledger knows, if it is certain that there is nothing to do."""
+def report_recorded(run: Invocation, fingerprint: str, **more: object) -> bool:
+    """Report what the ledger knows, if it is certain that there is nothing to do.
+
+    Args:
+        run: The call.
+        fingerprint: Of this image.
+        **more: What the command's document has beside that of ``init``.
+    """
     started = time.perf_counter()
     from opal_registry.warm import find_complete
 
@@ -33,7 +39,7 @@ def report_recorded(run: Invocation, fingerprint: str) -> bool:
     if complete is None:
         return False
     seconds = time.perf_counter() - started
-    run.output.show(recorded_document(complete, seconds=seconds), *recorded_view(complete, seconds=seconds))
+    run.output.show(recorded_document(complete, seconds=seconds) | more, *recorded_view(complete, seconds=seconds))
     return True
 
 

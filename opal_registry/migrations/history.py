@@ -1,6 +1,6 @@
 """The history of one sub-app: its revisions, in order, with what they need of each other."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from opal_registry.errors import ConfigError, OpalError, PluginError, Problem
 from opal_registry.migrations.location import Location, find_location
 from opal_registry.migrations.revision_file import Revision, read_revision
 from opal_registry.plan import CycleError, order
-from opal_registry.store.revisions import VERSION_TABLE
+from opal_registry.store.revisions import LONGEST_ID, VERSION_TABLE
 from opal_registry.suite import LoadedSubApp
 
 if TYPE_CHECKING:
@@ -123,8 +123,14 @@ class History:
         return f"choose from: base, head, heads, {', '.join(known[-10:])}" if known else "it has no revisions yet"
 
 
-def load_histories(apps: Sequence[LoadedSubApp | InstalledSubApp]) -> dict[str, History]:
+def load_histories(
+    apps: Sequence[LoadedSubApp | InstalledSubApp], get_dialect: Callable[[str], str] = lambda _: ""
+) -> dict[str, History]:
     """The histories of those sub-apps that have one.
+
+    Args:
+        apps: The sub-apps.
+        get_dialect: Knows of which kind the database of a bind is, for those that have revisions for each.
 
     Raises:
         PluginError: What is wrong in all of them, at once.
@@ -134,7 +140,7 @@ def load_histories(apps: Sequence[LoadedSubApp | InstalledSubApp]) -> dict[str, 
     for app in apps:
         try:
             if app.sub_app.migrations is not None:
-                found[app.name] = load_history(app)
+                found[app.name] = load_history(app, get_dialect(app.sub_app.bind))
         except PluginError as error:
             problems += error.problems
     if problems:
@@ -142,39 +148,51 @@ def load_histories(apps: Sequence[LoadedSubApp | InstalledSubApp]) -> dict[str, 
     return found
 
 
-def load_history(app: LoadedSubApp | InstalledSubApp, *, may_be_missing: bool = False) -> History:
+def load_history(app: LoadedSubApp | InstalledSubApp, dialect: str = "", *, may_be_missing: bool = False) -> History:
     """Read the history of a sub-app; nothing of it is executed.
 
     Args:
         app: A sub-app that has ``migrations``.
+        dialect: Of its database, where there are revisions for each.
         may_be_missing: Whether its folder need not be there yet.
 
     Raises:
         PluginError: What is wrong with its folder, its files, or how they hang together.
     """
-    location = find_location(app)
+    location = find_location(app, dialect)
+    if location.command is not None:
+        release = Revision(app.name, app.plugin.version[:LONGEST_ID] or "1", title=f"calls {location.value}")
+        return History(app.name, app.plugin.version, location, {release.id: release})
     if not location.folder.is_dir() and not may_be_missing:
         what = f"sub-app {app.name!r}: the folder of its migrations is not there: {location.folder}"
         mend = f"is it in the wheel? A new one is made by: opal-db revision {app.name} -m TEXT"
         raise PluginError(Problem(what, str(app.plugin), mend))
-    revisions = _read_folder(app.name, location.folder)
+    revisions = _read_all(app.name, _list_files(app.name, location))
     return History(app.name, app.plugin.version, location, _in_order(app.name, revisions, location.folder))
 
 
-def _read_folder(app: str, folder: Path) -> list[Revision]:
+def _list_files(app: str, location: Location) -> list[Path]:
+    folder = location.folder
     try:
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+        found = (
+            sorted(folder.rglob("*.py") if location.options.recursive else folder.iterdir()) if folder.exists() else []
+        )
     except OSError as error:
         mend = "let the user who runs this read it"
         raise PluginError(
             Problem(f"the revisions of {app!r} cannot be read: {error.strerror}", str(folder), mend)
         ) from error
-    files = [name for name in names if name.endswith(".py") and not name.startswith((".", "__init__"))]
+    passed_over = {"env.py"} if location.options.env else set()
+    files = [path for path in found if path.suffix == ".py" and path.name not in passed_over]
+    return [path for path in files if not path.name.startswith((".", "__init__"))]
+
+
+def _read_all(app: str, files: Sequence[Path]) -> list[Revision]:
     found: list[Revision] = []
     problems: list[Problem] = []
-    for name in files:
+    for file in files:
         try:
-            found.append(read_revision(app, folder / name))
+            found.append(read_revision(app, file))
         except OpalError as error:
             problems += error.problems
     if problems:

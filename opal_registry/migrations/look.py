@@ -117,7 +117,7 @@ def find_history(registry: Registry, name: str) -> tuple[LoadedSubApp, dict[str,
     Raises:
         ConfigError: If it is not installed here, or has none.
     """
-    app, histories = find_app(registry, name), load_histories(registry.suite.sub_apps)
+    app, histories = find_app(registry, name), load_histories(registry.suite.sub_apps, registry.get_dialect)
     if name not in histories:
         mend = f'write migrations="{name}:migrations" into its SubApp, or choose from: {", ".join(histories) or "none"}'
         raise ConfigError(Problem(f"sub-app {name!r} has no migrations", str(app.plugin), mend))

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from opal_registry.migrations.history import History
 from opal_registry.migrations.revision_file import Revision
+from opal_registry.store.ledger import is_later
 from opal_registry.store.revisions import Standing, make_head, make_record, make_removal
 
 State = Literal["new", "unknown", "current", "behind", "ahead", "diverged"]
@@ -40,6 +41,8 @@ def find_progress(history: History, standing: Standing, *, has_tables: bool) -> 
         standing: How far the sub-app has come in the database.
         has_tables: Whether any of its tables is there, made by somebody who finished.
     """
+    if history.location.command is not None:
+        return _find_progress_of_command(history, standing, has_tables=has_tables)
     applied = find_applied(history, standing)
     pending = tuple(each for id_, each in history.revisions.items() if id_ not in applied)
     beyond = tuple(sorted(applied - history.revisions.keys()))
@@ -49,6 +52,18 @@ def find_progress(history: History, standing: Standing, *, has_tables: bool) -> 
     versions = sorted({standing.applied[each].version for each in beyond if each in standing.applied})
     state = ("diverged" if pending else "ahead") if beyond else ("behind" if pending else "current")
     return Progress(state, pending, beyond, ", ".join(versions))
+
+
+def _find_progress_of_command(history: History, standing: Standing, *, has_tables: bool) -> Progress:
+    """A package that upgrades in its own way is called once for each release; it knows what to do."""
+    pending = tuple(history.revisions.values())
+    if not standing.heads:
+        return Progress("behind" if has_tables else "new", pending)
+    if history.revisions.keys() & set(standing.heads):
+        return Progress("current")
+    if all(is_later(each, history.version) for each in standing.heads):
+        return Progress("ahead", beyond=standing.heads, written_by=", ".join(standing.heads))
+    return Progress("behind", pending)
 
 
 def find_applied(history: History | None, standing: Standing) -> set[str]:

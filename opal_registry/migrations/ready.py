@@ -63,7 +63,7 @@ def get_readiness(registry: Registry) -> list[Readiness]:
         DatabaseError: If a database is unreachable or refuses.
     """
     apps = registry.discovery.sub_apps
-    histories = load_histories(apps)
+    histories = load_histories(apps, registry.get_dialect)
     found: list[Readiness] = []
     for bind in registry.settings.databases:
         here = [app for app in apps if app.sub_app.bind == bind]

@@ -65,7 +65,7 @@ def get_heads(registry: Registry) -> list[Revision]:
     Raises:
         PluginError: If a history is at fault.
     """
-    histories = load_histories(registry.suite.sub_apps)
+    histories = load_histories(registry.suite.sub_apps, registry.get_dialect)
     return [history.revisions[head] for history in histories.values() for head in history.heads]
 
 
@@ -80,7 +80,7 @@ def get_current(registry: Registry) -> list[Current]:
 
 
 def _iter_current(registry: Registry, home: Home) -> Iterator[Current]:
-    histories = load_histories(home.apps)
+    histories = load_histories(home.apps, registry.get_dialect)
     for app in home.apps:
         if app.name in histories:
             standing = home.found.standings.get(app.name, NOWHERE)

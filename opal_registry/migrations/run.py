@@ -15,7 +15,9 @@ from opal_registry.errors import DatabaseError, LockTimeoutError, OpalError, Pro
 from opal_registry.guard import Step as Show
 from opal_registry.guard import quiet_step
 from opal_registry.migrations.environment import Ran, run_revisions
+from opal_registry.migrations.foreign import run_command, run_env, write_release
 from opal_registry.migrations.history import History
+from opal_registry.migrations.revision_file import Revision
 from opal_registry.migrations.steps import Plan, Step
 from opal_registry.mixins import utc_now
 from opal_registry.schema.catalog import read_catalog
@@ -130,20 +132,36 @@ class MigrationRun:
                 time.sleep(pause)
 
     def _run_group(self, connection: sa.Connection, history: History, steps: Sequence[Step]) -> None:
-        def record(connection: sa.Connection, ran: Ran) -> None:
+        def note(connection: sa.Connection, ran: Ran) -> None:
             check_foreign_keys(connection, broken)
             with explained(self.engine.url, doing=f"recording the revision {ran.revision}"):
-                connection.execute(make_removal(ran.revision.app, [ran.revision.id]))
-                if not self.downgrade:
-                    connection.execute(make_record(ran.revision.applied(history.version, ran.seconds)))
+                record(connection, history, ran, is_gone=self.downgrade)
             self.done.append(ran)
 
         broken = find_broken_keys(connection)
         connection.rollback()
         revisions = [step.revision for step in steps]
+        if history.location.command or history.location.options.env:
+            self._run_in_its_own_way(connection, history, revisions)
+            return
         names = ", ".join(each.id for each in revisions)
         with self.show(f"{history.app}: {names}"):
-            run_revisions(connection, history, revisions, record=record, downgrade=self.downgrade)
+            run_revisions(connection, history, revisions, record=note, downgrade=self.downgrade)
+
+    def _run_in_its_own_way(self, connection: sa.Connection, history: History, revisions: Sequence[Revision]) -> None:
+        """Through other connections; what was done is recorded afterwards."""
+        with self.show(f"{history.app}: in its own way"):
+            if history.location.command:
+                done = run_command(self.engine, history)
+            else:
+                done = run_env(self.engine, history, revisions, downgrade=self.downgrade)
+        with connection.begin():
+            for ran in done:
+                if history.location.command:
+                    write_release(connection, history, ran)
+                else:
+                    record(connection, history, ran, is_gone=self.downgrade)
+        self.done += done
 
     @contextmanager
     def _connect(self) -> Iterator[sa.Connection]:
@@ -160,6 +178,13 @@ class MigrationRun:
                 connection.exec_driver_sql(limit)
                 connection.rollback()
             yield connection
+
+
+def record(connection: sa.Connection, history: History, ran: Ran, *, is_gone: bool = False) -> None:
+    """Write down that a revision is applied, or is not any more."""
+    connection.execute(make_removal(history.app, [ran.revision.id]))
+    if not is_gone:
+        connection.execute(make_record(ran.revision.applied(history.version, ran.seconds)))
 
 
 @contextmanager

@@ -225,6 +225,17 @@ def _check_rows(rows: Any) -> None:
             raise DatabaseError(Problem(what, where, mend))
 
 
+def is_later(version: str, other: str) -> bool:
+    """Whether one version is later than another; not if one of them is none.
+
+    Example:
+        >>> is_later("1.10", "1.9"), is_later("1.9", "1.10"), is_later("spring", "1.9")
+        (True, False, False)
+    """
+    first, second = _find_version(version), _find_version(other)
+    return first is not None and second is not None and first > second
+
+
 def _find_version(text: str) -> Version | None:
     try:
         return Version(text)

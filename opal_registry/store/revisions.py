@@ -97,9 +97,10 @@ def make_record(applied: Applied) -> sa.Insert:
     return sa.insert(revisions).values(values | {"pins": pins, "written_by": signature(), "applied_at": utc_now()})
 
 
-def make_removal(app: str, ids: Iterable[str]) -> sa.Delete:
-    """The statement that records revisions as not applied any more."""
-    return sa.delete(revisions).where(revisions.c.sub_app == app, revisions.c.revision.in_(list(ids)))
+def make_removal(app: str, ids: Iterable[str] | None = None) -> sa.Delete:
+    """The statement that records revisions as not applied any more; all of a sub-app unless some are given."""
+    gone = sa.delete(revisions).where(revisions.c.sub_app == app)
+    return gone if ids is None else gone.where(revisions.c.revision.in_(list(ids)))
 
 
 def _read_heads(connection: sa.Connection, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
