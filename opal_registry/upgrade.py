@@ -13,13 +13,15 @@ from opal_registry.engines.url import describe_url
 from opal_registry.guard import Step, quiet_step
 from opal_registry.init import InitReport, init
 from opal_registry.migrations.environment import Ran
-from opal_registry.migrations.history import load_histories
+from opal_registry.migrations.history import History, load_histories
 from opal_registry.migrations.look import EVERYTHING, Target, find_app, find_history, look
 from opal_registry.migrations.offline import render_plan
+from opal_registry.migrations.progress import seen_from
 from opal_registry.migrations.revision_file import Phase, Revision
 from opal_registry.migrations.run import MigrationRun
 from opal_registry.migrations.steps import Plan, find_levels, make_plan
 from opal_registry.registry import Registry
+from opal_registry.store.revisions import NOWHERE
 from opal_registry.suite import LoadedSubApp, Suite
 from opal_registry.survey import Survey, survey
 from opal_registry.withheld import Withholding
@@ -131,7 +133,7 @@ def render_upgrade(registry: Registry, target: Target = EVERYTHING, *, phase: Ph
         plan = work.plan(work.apps_of(bind), found)
         if plan.steps:
             yield f"-- {bind}: {describe_url(engine.url)}"
-            yield from render_plan(plan, work.histories, found.standings, found.columns, engine)
+            yield from render_plan(plan, found.standings, found.columns, engine)
 
 
 class _Upgrade:
@@ -200,26 +202,30 @@ class _Upgrade:
 
     def plan(self, apps: Sequence[LoadedSubApp], found: Survey) -> Plan:
         """What is to be run there."""
-        here = {app.name for app in apps}
-        histories = {name: history for name, history in self.histories.items() if name in here}
-        wanted = dict(self._iter_wanted(apps, found))
+        histories = {
+            app.name: seen_from(self.histories[app.name], found.standings.get(app.name, NOWHERE))
+            for app in apps
+            if app.name in self.histories
+        }
+        wanted = dict(self._iter_wanted(apps, found, histories))
         return make_plan(histories, found.standings, wanted, levels=self.levels, phase=self.phase)
 
-    def _iter_wanted(self, apps: Sequence[LoadedSubApp], found: Survey) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def _iter_wanted(
+        self, apps: Sequence[LoadedSubApp], found: Survey, histories: Mapping[str, History]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
         """The revisions to reach, by sub-app; those that are brought up from their models have none."""
         progress = Withholding(apps, found, self.histories).progress
         for app in apps:
             state = progress[app.name].state if app.name in progress else ""
             if app.name == self.alone:
-                yield app.name, self.histories[app.name].resolve(self.target.revision)
+                yield app.name, histories[app.name].resolve(self.target.revision)
             elif not self.alone and (state in TO_BE_RUN or (state == "new" and app.sub_app.create == "migrations")):
-                yield app.name, self.histories[app.name].heads
+                yield app.name, histories[app.name].heads
 
     def _run(self, bind: str) -> None:
         apps = self.apps_of(bind)
         run = MigrationRun(
             self.registry.migration_engine(bind),
-            self.histories,
             lambda connection: self.plan(apps, survey(connection, apps, compare=False)),
             self.registry.settings.locks,
             command=COMMAND,

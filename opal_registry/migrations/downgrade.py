@@ -12,7 +12,7 @@ from opal_registry.migrations.look import Home, Target, find_history, look_at_ho
 from opal_registry.migrations.progress import find_applied
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.migrations.run import Announce, MigrationRun
-from opal_registry.migrations.steps import Plan, Step, iter_needs
+from opal_registry.migrations.steps import Plan, Step, complete, iter_needs
 from opal_registry.plan import order
 from opal_registry.registry import Registry
 from opal_registry.store.locks import ignore
@@ -92,8 +92,7 @@ def downgrade(
     _, histories = find_history(registry, target.app)
     run = MigrationRun(
         registry.migration_engine(planned.home.bind),
-        histories,
-        lambda _: Plan(planned.steps),
+        lambda _: complete(Plan(planned.steps), histories, planned.home.found.standings),
         registry.settings.locks,
         command="downgrade",
         downgrade=True,
@@ -122,13 +121,19 @@ class _Look:
     def take_back(self, history: History, target: Target) -> None:
         """Put on the list what is to be taken back, and whatever needs any of it."""
         standing = self.home.found.standings.get(history.app, NOWHERE)
-        beyond = sorted(find_applied(history, standing) - history.revisions.keys())
+        applied = find_applied(history, standing)
+        beyond = sorted(applied - history.revisions.keys() - history.replaced.keys())
         if beyond:
             what = f"the database has revisions of {history.app!r} that the installed {history.version} lacks"
             mend = "take those back first, with the release that has them"
             raise ConfigError(Problem(f"{what}: {', '.join(beyond)}", self.home.where, mend))
-        self._remove(history, history.find_undone(target.revision, standing.heads), why=f"back to {target}")
-        if not find_applied(history, standing) - {each.id for each in self.removed.values() if each.app == history.app}:
+        self._remove(
+            history,
+            history.find_undone(target.revision, history.find_heads(applied & history.revisions.keys())),
+            why=f"back to {target}",
+        )
+        removed = {each.id for each in self.removed.values() if each.app == history.app}
+        if not (applied & history.revisions.keys()) - removed:
             self.problems += self._find_users(history.app)
 
     def _remove(self, history: History, ids: Iterable[str], *, why: str) -> None:

@@ -93,7 +93,8 @@ def write_release(connection: sa.Connection, history: History, ran: Ran) -> None
     connection.execute(sa.delete(table))
     connection.execute(make_head(history.app, ran.revision.id))
     connection.execute(make_removal(history.app))
-    connection.execute(make_record(ran.revision.applied(history.version, ran.seconds)))
+    for applied in ran.revision.iter_applied(history.version, ran.seconds):
+        connection.execute(make_record(applied))
 
 
 def _write_url(engine: sa.Engine, history: History) -> str:

@@ -1,6 +1,6 @@
 """The history of one sub-app: its revisions, in order, with what they need of each other."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,14 @@ class History:
         version: Of the distribution that brings it.
         location: Where the files are.
         revisions: By identifier, each after those it needs.
+        retired: Those that another one stands for, as far as their files are still there; in order too.
     """
 
     app: str
     version: str
     location: Location
     revisions: Mapping[str, Revision] = field(default_factory=dict)
+    retired: Mapping[str, Revision] = field(default_factory=dict)
 
     @property
     def version_table(self) -> str:
@@ -70,6 +72,30 @@ class History:
         return tuple(
             sorted(known - {need for each in known & self.revisions.keys() for need in self.revisions[each].needs})
         )
+
+    @cached_property
+    def replaced(self) -> dict[str, str]:
+        """Every revision that another one stands for, with that one, whether its file is still there or not."""
+        return {old: each.id for each in self.revisions.values() for old in each.replaces}
+
+    def seen_from(self, applied: Collection[str]) -> "History":
+        """The history as a database has to go through it that has some revisions.
+
+        One that is in the midst of what another revision stands for goes the old way first.
+
+        Raises:
+            PluginError: If the files of the old way are not there any more.
+        """
+        for each in self.revisions.values():
+            lacking = [old for old in each.replaces if old not in applied]
+            if each.id in applied or not lacking or len(lacking) == len(each.replaces):
+                continue
+            if gone := [old for old in lacking if old not in self.retired]:
+                what = f"the database is in the midst of what {each} stands for: it lacks {', '.join(gone)}"
+                mend = f"upgrade it with a release of {self.app!r} that still has them, and then with this one"
+                raise PluginError(Problem(what, str(each.path), mend))
+            return replace(self, revisions=self.retired, retired={})
+        return self
 
     @cached_property
     def script(self) -> "ScriptDirectory":
@@ -167,8 +193,13 @@ def load_history(app: LoadedSubApp | InstalledSubApp, dialect: str = "", *, may_
         what = f"sub-app {app.name!r}: the folder of its migrations is not there: {location.folder}"
         mend = f"is it in the wheel? A new one is made by: opal-db revision {app.name} -m TEXT"
         raise PluginError(Problem(what, str(app.plugin), mend))
-    revisions = _read_all(app.name, _list_files(app.name, location))
-    return History(app.name, app.plugin.version, location, _in_order(app.name, revisions, location.folder))
+    found = _read_all(app.name, _list_files(app.name, location))
+    replaced = {old: each.id for each in found for old in each.replaces}
+    retired = [each for each in found if each.id in replaced]
+    current = [_with_needs_replaced(each, replaced) for each in found if each.id not in replaced]
+    folder = location.folder
+    ordered = _in_order(app.name, current, folder)
+    return History(app.name, app.plugin.version, location, ordered, _in_order(app.name, retired, folder))
 
 
 def _list_files(app: str, location: Location) -> list[Path]:
@@ -228,6 +259,15 @@ def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
 
 def _with_labels_resolved(revision: Revision, labels: Mapping[str, str]) -> Revision:
     return replace(revision, depends_on=tuple(labels.get(each, each) for each in revision.depends_on))
+
+
+def _with_needs_replaced(revision: Revision, replaced: Mapping[str, str]) -> Revision:
+    """The same revision, after what stands for those it follows."""
+
+    def current(ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(replaced.get(each, each) for each in ids))
+
+    return replace(revision, parents=current(revision.parents), depends_on=current(revision.depends_on))
 
 
 def _find_missing(revision: Revision, known: Mapping[str, Revision]) -> Iterable[Problem]:

@@ -23,14 +23,11 @@ from opal_registry.store.revisions import NOWHERE, Standing, make_record
 from opal_registry.store.tables import Columns
 
 
-def render_plan(
-    plan: Plan, histories: Mapping[str, History], standings: Mapping[str, Standing], there: Columns, engine: sa.Engine
-) -> Iterator[str]:
+def render_plan(plan: Plan, standings: Mapping[str, Standing], there: Columns, engine: sa.Engine) -> Iterator[str]:
     """The statements of a plan, each revision a transaction where the database has such.
 
     Args:
         plan: What is to be run.
-        histories: Those that are installed here.
         standings: How far each sub-app has come in the database.
         there: The columns of the registry's own tables.
         engine: The database; only its kind counts.
@@ -42,7 +39,7 @@ def render_plan(
     yield from (f"{compiler.text(ddl)};" for ddl in tables.iter_upgrade(there, compiler.dialect))
     heads = {name: standing.heads for name, standing in standings.items()}
     for app, steps in groupby(plan.steps, key=lambda step: step.app):
-        group, history = list(steps), histories[app]
+        group, history = list(steps), plan.histories[app]
         yield _render_group(group, history, heads.get(app, NOWHERE.heads), engine.url, compiler)
         done = history.ancestors(heads.get(app, ())) | {step.revision.id for step in group}
         heads[app] = history.find_heads(done)
@@ -58,7 +55,8 @@ def _render_group(
 
     def record(ctx: Any, step: Any, heads: object, run_args: object) -> None:  # noqa: ARG001 -- called by these names
         (id_,) = step.destination_revision_ids
-        ctx.impl.static_output(f"{compiler.text(make_record(by_id[id_].applied(history.version)))};")
+        for applied in by_id[id_].iter_applied(history.version):
+            ctx.impl.static_output(f"{compiler.text(make_record(applied))};")
 
     with EnvironmentContext(Config(), history.script, as_sql=True) as environment:
         environment.configure(

@@ -1,15 +1,17 @@
 """Where a sub-app stands between its history and a database: what is pending, and whether the database is ahead."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import sqlalchemy as sa
 
+from opal_registry.errors import PluginError
 from opal_registry.migrations.history import History
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.store.ledger import is_later
-from opal_registry.store.revisions import Standing, make_head, make_record, make_removal
+from opal_registry.store.revisions import Standing, make_head, make_record, make_removal, make_version_table
 
 State = Literal["new", "unknown", "current", "behind", "ahead", "diverged"]
 
@@ -44,8 +46,10 @@ def find_progress(history: History, standing: Standing, *, has_tables: bool) -> 
     if history.location.command is not None:
         return _find_progress_of_command(history, standing, has_tables=has_tables)
     applied = find_applied(history, standing)
+    with suppress(PluginError):  # whoever plans is told
+        history = seen_from(history, standing)
     pending = tuple(each for id_, each in history.revisions.items() if id_ not in applied)
-    beyond = tuple(sorted(applied - history.revisions.keys()))
+    beyond = tuple(sorted(applied - history.revisions.keys() - history.retired.keys() - history.replaced.keys()))
     if not applied:
         state: State = "unknown" if has_tables and pending else "new" if pending else "current"
         return Progress(state, pending)
@@ -75,8 +79,21 @@ def find_applied(history: History | None, standing: Standing) -> set[str]:
     """
     if not standing.heads:
         return set()
-    known = history.ancestors(standing.heads) if history else set()
-    return known | set(standing.heads) | standing.applied.keys()
+    known = {*standing.heads, *standing.applied}
+    if history is None:
+        return known
+    known |= history.ancestors(standing.heads)
+    for each in history.revisions.values():
+        if each.replaces and known.issuperset(each.replaces):
+            known |= history.ancestors([each.id])
+        elif each.id in known:
+            known.update(each.replaces)
+    return known
+
+
+def seen_from(history: History, standing: Standing) -> History:
+    """A history as a database has to go through it; see :meth:`History.seen_from`."""
+    return history.seen_from(find_applied(history, standing))
 
 
 def iter_unmet_pins(history: History, applied: Mapping[str, set[str]]) -> Iterator[str]:
@@ -102,4 +119,22 @@ def stamp(history: History, standing: Standing) -> Iterator[sa.Insert | sa.Delet
     if standing.applied:
         yield make_removal(history.app, standing.applied)
     for each in history.revisions.values():
-        yield make_record(each.applied(history.version))
+        yield from map(make_record, each.iter_applied(history.version))
+
+
+def cross(history: History, standing: Standing) -> Iterator[sa.Insert | sa.Delete]:
+    """What takes a database over to the revisions that stand for some it has: nothing of them is run.
+
+    Args:
+        history: The history.
+        standing: How far the sub-app has come in the database.
+    """
+    applied = find_applied(history, standing)
+    table = make_version_table(history.app)
+    for each in history.revisions.values():
+        heads = [head for head in standing.heads if head in each.replaces]
+        if each.replaces and each.id in applied and heads:
+            yield sa.delete(table).where(table.c.version_num.in_(heads))
+            yield make_head(history.app, each.id)
+            yield make_removal(history.app, [each.id])
+            yield make_record(list(each.iter_applied(history.version))[-1])

@@ -59,14 +59,15 @@ class Revision:
         """Those of the same history that come before it."""
         return (*self.parents, *self.depends_on)
 
-    def applied(self, version: str, seconds: float | None = None) -> Applied:
-        """What is recorded once it is applied.
+    def iter_applied(self, version: str, seconds: float | None = None) -> Iterator[Applied]:
+        """What is recorded once it is applied: itself, and what it stands for.
 
         Args:
             version: Of the distribution that brings it.
             seconds: How long it took; None if it was not run.
         """
-        return Applied(self.app, self.id, self.checksum, self.pins, self.phase, version, seconds)
+        yield from (Applied(self.app, old, None, {}, self.phase, version) for old in self.replaces)
+        yield Applied(self.app, self.id, self.checksum, self.pins, self.phase, version, seconds)
 
     def __str__(self) -> str:
         return f"{self.app}@{self.id}"

@@ -39,7 +39,6 @@ class MigrationRun:
 
     Args:
         engine: The database.
-        histories: Those that are installed here.
         make_plan: Decides what is to be run; asked under the lock.
         locks: How long to wait for whom.
         command: What is recorded as run.
@@ -53,7 +52,6 @@ class MigrationRun:
     """
 
     engine: sa.Engine
-    histories: Mapping[str, History]
     make_plan: MakePlan
     locks: LocksSettings
     command: str = "upgrade"
@@ -117,6 +115,8 @@ class MigrationRun:
                 connection.execute(ledger.make_forgetting(sorted({step.app for step in self.plan.steps})))
             connection.execute(events.make_burial())
             connection.execute(events.make_insert(event))
+            for statement in self.plan.crossings:
+                connection.execute(statement)
 
     def _run_all(self, connection: sa.Connection, check: Callable[[], None]) -> None:
         pauses = retry_pauses(self.locks.retries)
@@ -124,7 +124,7 @@ class MigrationRun:
             try:
                 for app, steps in groupby(waiting, key=lambda step: step.app):
                     check()
-                    self._run_group(connection, self.histories[app], list(steps))
+                    self._run_group(connection, self.plan.histories[app], list(steps))
             except LockTimeoutError as error:
                 pause = next(pauses, None)
                 if pause is None or isinstance(error, AnotherRunError) or self.engine.dialect.name == "sqlite":
@@ -182,9 +182,9 @@ class MigrationRun:
 
 def record(connection: sa.Connection, history: History, ran: Ran, *, is_gone: bool = False) -> None:
     """Write down that a revision is applied, or is not any more."""
-    connection.execute(make_removal(history.app, [ran.revision.id]))
-    if not is_gone:
-        connection.execute(make_record(ran.revision.applied(history.version, ran.seconds)))
+    connection.execute(make_removal(history.app, [ran.revision.id, *ran.revision.replaces]))
+    for applied in () if is_gone else ran.revision.iter_applied(history.version, ran.seconds):
+        connection.execute(make_record(applied))
 
 
 @contextmanager

@@ -93,9 +93,12 @@ def _write(connection: sa.Connection, history: History, ids: set[str], standing:
     connection.execute(sa.delete(make_version_table(history.app)))
     for head in history.find_heads(ids):
         connection.execute(make_head(history.app, head))
-    gone: Sequence[str] = sorted(standing.applied.keys() - ids)
+    kept = ids | {old for old, new in history.replaced.items() if new in ids}
+    gone: Sequence[str] = sorted(standing.applied.keys() - kept)
     if gone:
         connection.execute(make_removal(history.app, gone))
     for id_, each in history.revisions.items():
         if id_ in ids - standing.applied.keys():
-            connection.execute(make_record(each.applied(history.version)))
+            connection.execute(make_removal(history.app, [id_, *each.replaces]))
+            for applied in each.iter_applied(history.version):
+                connection.execute(make_record(applied))

@@ -6,11 +6,13 @@ sub-apps below it go on. That is the order of a database that was upgraded relea
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import sqlalchemy as sa
 
 from opal_registry.errors import PluginError, Problem
 from opal_registry.migrations.history import History
-from opal_registry.migrations.progress import find_applied
+from opal_registry.migrations.progress import cross, find_applied
 from opal_registry.migrations.revision_file import Phase, Revision
 from opal_registry.plan import CycleError, order
 from opal_registry.store.revisions import NOWHERE, Standing
@@ -43,10 +45,14 @@ class Plan:
     Args:
         steps: In order.
         held_back: Revisions that have to wait for the phase ``contract``.
+        histories: The histories as the database goes through them, of the sub-apps that have steps.
+        crossings: What has to be executed before, where revisions stand for others that the database has.
     """
 
     steps: tuple[Step, ...] = ()
     held_back: tuple[Revision, ...] = ()
+    histories: Mapping[str, History] = field(default_factory=dict)
+    crossings: tuple[sa.Insert | sa.Delete, ...] = ()
 
 
 def make_plan(
@@ -76,7 +82,15 @@ def make_plan(
         raise PluginError(*dict.fromkeys(look.problems))
     ordered = look.order(levels)
     held_back = tuple(_iter_held_back(ordered)) if phase == EXPAND else ()
-    return Plan(tuple(look.step(each) for each in ordered if each not in held_back), held_back)
+    steps = tuple(look.step(each) for each in ordered if each not in held_back)
+    return complete(Plan(steps, held_back), histories, standings)
+
+
+def complete(plan: Plan, histories: Mapping[str, History], standings: Mapping[str, Standing]) -> Plan:
+    """The same plan with the histories of those that have steps, and what has to be executed before."""
+    concerned = {step.app: histories[step.app] for step in plan.steps}
+    crossings = [each for app, history in concerned.items() for each in cross(history, standings.get(app, NOWHERE))]
+    return replace(plan, histories=concerned, crossings=tuple(crossings))
 
 
 @dataclass
@@ -102,8 +116,9 @@ class _Look:
             for each in ids:
                 if each in self._applied(app):
                     continue
-                if app in self.histories and each in self.histories[app].revisions:
-                    self.want(app, [each], by=str(revision))
+                wanted = self.histories[app].replaced.get(each, each) if app in self.histories else each
+                if app in self.histories and wanted in self.histories[app].revisions:
+                    self.want(app, [wanted], by=str(revision))
                 else:
                     self.problems.append(self._unmet(revision, app, each))
 
