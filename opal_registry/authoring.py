@@ -1,6 +1,6 @@
 """Writing revisions: what the models of a sub-app have that its history has not, pinned to what it rests on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +105,36 @@ def merge_heads(registry: Registry, name: str, message: str) -> Written:
     return _write(registry, app, history, message, NOTHING, "heads", None)
 
 
+def squash_history(registry: Registry, name: str, message: str, *, step: Step = quiet_step) -> Written:
+    """Write one revision that stands for all of a sub-app's history, made from its models.
+
+    Databases that have all of that history cross to it without running anything; those in the midst of it go the old way
+    first, for as long as its files are there. What the old revisions did beside making tables is not in it.
+
+    Raises:
+        ConfigError: If the sub-app is not one whose source is at hand, or its models are ahead of its history.
+        PluginError: If a sub-app or a history is at fault.
+        DatabaseError: If a database is unreachable, refuses, or fails.
+    """
+    app = _find_source(registry, name)
+    history = load_history(app, registry.get_dialect(app.sub_app.bind))
+    with step("comparing the models with the history"):
+        if _compare(registry, app, history) is not None:
+            what, mend = f"the models of {name!r} are not what its history makes", f"opal-db revision {name} -m TEXT"
+            raise ConfigError(Problem(what, str(history.location.folder), mend))
+        drawn = _compare_with_nothing(registry, app, history) or NOTHING
+    replaces = (*history.replaced, *history.revisions)
+    return _write(registry, app, history, message, drawn, "base", None, replaces=replaces)
+
+
+def _compare_with_nothing(registry: Registry, app: LoadedSubApp, history: History) -> Drawn | None:
+    with make_scratch(registry, app.sub_app.bind) as scratch:
+        for need in app.needs:
+            upgrade(scratch, Target(need))
+        with scratch.migration_engine().connect() as connection:
+            return draw_differences(connection, scratch.suite.get(app.name), history, ())
+
+
 def _find_source(registry: Registry, name: str) -> LoadedSubApp:
     app = find_app(registry, name)
     if app.sub_app.migrations is None:
@@ -166,6 +196,8 @@ def _write(
     drawn: Drawn,
     head: str,
     branch_label: str | None,
+    *,
+    replaces: Sequence[str] = (),
 ) -> Written:
     pins = dict(_iter_pins(registry, app))
     id_ = rev_id()
@@ -180,6 +212,7 @@ def _write(
             imports="\n".join(drawn.imports),
             opal_depends_on=repr(pins),
             opal_phase="contract" if drawn.is_contract else "expand",
+            opal_replaces=tuple(replaces),
         )
     except CommandError as error:
         mend = f"opal-db merge {app.name}, or name one with --head: {', '.join(history.heads)}"

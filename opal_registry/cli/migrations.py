@@ -227,6 +227,19 @@ def _merge(run: Invocation, name: AppArgument, message: MessageOption = "Merge")
     run.output.show(views.written_document(written), views.written_view(written, name))
 
 
+def _squash(run: Invocation, name: AppArgument, message: MessageOption = "Squash") -> None:
+    """Write one revision that stands for all of a sub-app's history, made from its models.
+
+    Databases that have all of it cross to the new one without running anything. Keep the old files for as long as a
+    database may be in the midst of them; what they did beside making tables has to be copied by hand.
+    """
+    from opal_registry.authoring import squash_history
+    from opal_registry.cli import migration_views as views
+
+    written = squash_history(run.registry_for(name), name, message, step=run.step)
+    run.output.show(views.written_document(written), views.written_view(written, name))
+
+
 def _check_phase(phase: str | None) -> Literal["expand", "contract"] | None:
     match phase:
         case None | "expand" | "contract":
@@ -262,6 +275,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
         opal-db revision standupbot -m "Fill in the teams" --empty
         """,
     ),
+    "squash": (_squash, 'opal-db squash standupbot -m "1.0 to 1.9"'),
     "merge": (_merge, "opal-db merge standupbot"),
     "current": (_current, "opal-db current"),
     "heads": (_heads, "opal-db heads"),

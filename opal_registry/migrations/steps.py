@@ -81,7 +81,7 @@ def make_plan(
     if look.problems:
         raise PluginError(*dict.fromkeys(look.problems))
     ordered = look.order(levels)
-    held_back = tuple(_iter_held_back(ordered)) if phase == EXPAND else ()
+    held_back = tuple(look.iter_held_back(ordered)) if phase == EXPAND else ()
     steps = tuple(look.step(each) for each in ordered if each not in held_back)
     return complete(Plan(steps, held_back), histories, standings)
 
@@ -143,7 +143,7 @@ class _Look:
             app = self.pending[name].app
             return -levels.get(app, 0), app, places[name]
 
-        needs = {name: [need for need, _ in iter_needs(revision)] for name, revision in self.pending.items()}
+        needs = {name: [need for need, _ in self._iter_needs(each)] for name, each in self.pending.items()}
         try:
             return [self.pending[name] for name in order(needs, key)]
         except CycleError as error:
@@ -151,11 +151,26 @@ class _Look:
             where = ", ".join(dict.fromkeys(str(self.pending[name].path) for name in error.path))
             raise PluginError(Problem(what, where, "take one of the pins (opal_depends_on) out")) from None
 
+    def _iter_needs(self, revision: Revision) -> Iterator[tuple[str, str]]:
+        """What it comes after, by what stands for it today."""
+        for need, word in iter_needs(revision):
+            app, _, id_ = need.partition("@")
+            current = self.histories[app].replaced.get(id_, id_) if app in self.histories else id_
+            yield f"{app}@{current}", word
+
     def step(self, revision: Revision) -> Step:
-        reasons = [f"{word} {need}" for need, word in iter_needs(revision) if need in self.pending]
+        reasons = [f"{word} {need}" for need, word in self._iter_needs(revision) if need in self.pending]
         if by := self.wanted_by[str(revision)]:
             reasons.append(f"wanted by {by}")
         return Step(revision, ", ".join(reasons) or "nothing before it is pending")
+
+    def iter_held_back(self, ordered: Sequence[Revision]) -> Iterator[Revision]:
+        """Those that take something away, and whatever comes after one of them."""
+        held: set[str] = set()
+        for each in ordered:
+            if each.phase != EXPAND or any(need in held for need, _ in self._iter_needs(each)):
+                held.add(str(each))
+                yield each
 
 
 def iter_needs(revision: Revision) -> Iterator[tuple[str, str]]:
@@ -163,15 +178,6 @@ def iter_needs(revision: Revision) -> Iterator[tuple[str, str]]:
     yield from ((f"{revision.app}@{each}", "follows") for each in revision.parents)
     yield from ((f"{revision.app}@{each}", "needs") for each in revision.depends_on)
     yield from ((f"{app}@{each}", "needs") for app, ids in revision.pins.items() for each in ids)
-
-
-def _iter_held_back(ordered: Sequence[Revision]) -> Iterator[Revision]:
-    """Those that take something away, and whatever comes after one of them."""
-    held: set[str] = set()
-    for each in ordered:
-        if each.phase != EXPAND or any(need in held for need, _ in iter_needs(each)):
-            held.add(str(each))
-            yield each
 
 
 def find_levels(needs: Mapping[str, Iterable[str]]) -> dict[str, int]:
