@@ -3,14 +3,12 @@
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
-from tests.databases import engine_of
-from tests.distributions import Finished, Site
+from tests.deploys import Env, columns, execute, ran, rows, states
+from tests.distributions import Site
 from tests.revisions import release, revision
 from tests.writing import model, models, refers
 
-Env = dict[str, str | None]
 USER = "user_id: orm.Mapped[int | None] = orm.mapped_column(sa.ForeignKey('users.id'))"
 TEXT = "text: orm.Mapped[str | None] = orm.mapped_column(sa.String(80))"
 CREATE = """
@@ -34,40 +32,6 @@ SECOND = models(model("Note", "notes", USER, TEXT))
 def env(any_database_url: str) -> Env:
     """The variables that configure the database."""
     return {"OPAL_DATABASE__URL": any_database_url}
-
-
-def rows(url: str, query: str) -> list[tuple[Any, ...]]:
-    engine = engine_of(url)
-    with engine.connect() as connection:
-        found = [tuple(row) for row in connection.exec_driver_sql(query)]
-    engine.dispose()
-    return found
-
-
-def execute(url: str, *statements: str) -> None:
-    engine = engine_of(url)
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-    engine.dispose()
-
-
-def columns(url: str, table: str) -> set[str]:
-    engine = engine_of(url)
-    found = {column["name"] for column in sa.inspect(engine).get_columns(table)}
-    engine.dispose()
-    return found
-
-
-def ran(done: Finished) -> list[str]:
-    assert done.code == 0, (done.out, done.err)
-    return [f"{each['name']}@{each['revision']}" for each in done.json["revisions"]]
-
-
-def states(site: Site, env: Env) -> dict[str, str]:
-    done = site.run("current", "--json", env=env)
-    assert done.err == ""
-    return {each["name"]: each["state"] for each in done.json["current"]}
 
 
 def first(site: Site, **record: Any) -> None:

@@ -104,24 +104,25 @@ def _downgrade(
         raise ConfigError(
             Problem(f"{target!r} names no revision", mend=f"write {target}@base, {target}@-1 or {target}@REV")
         )
-    is_production = run.settings.environment == "production"
+    is_production = run.settings.is_production
     if (cascade or is_production) and not yes:
         planned = plan_downgrade(run.registry, wanted)
-        _ask(run, views.downgrade_plan_view(planned), is_production=is_production)
+        is_to_be_asked = planned.cascade or (is_production and planned.steps)
+        if is_to_be_asked and not _agrees(run, views.downgrade_plan_view(planned), is_production=is_production):
+            return 1
     ran = downgrade(run.registry, wanted, cascade=cascade, announce=run.output.note, show=run.step)
     run.output.show(views.downgrade_document(ran), *views.downgrade_view(ran))
     return 0
 
 
-def _ask(run: Invocation, lines: list[str], *, is_production: bool) -> None:
-    """Let a person agree to a plan; a machine has to say so beforehand."""
+def _agrees(run: Invocation, lines: list[str], *, is_production: bool) -> bool:
+    """Whether a person agrees to a plan; a machine has to say so beforehand."""
     for line in lines:
         run.output.note(line)
     if not sys.stdin.isatty():
         what = "this is production" if is_production else "revisions of other sub-apps would be taken back"
         raise ConfigError(Problem(f"{what}, and nobody is there to be asked", mend="add --yes"))
-    if not typer.confirm("go on?", err=True):
-        raise typer.Exit(1)
+    return bool(typer.confirm("go on?", err=True))
 
 
 def _stamp(run: Invocation, target: TargetArgument) -> None:
