@@ -1,9 +1,11 @@
 """Taking revisions back: never from under another sub-app, installed here or not, that needs them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from opal_registry.errors import ConfigError, PluginError, Problem
+import sqlalchemy as sa
+
+from opal_registry.errors import ConfigError, DatabaseError, PluginError, Problem
 from opal_registry.guard import Step as Show
 from opal_registry.guard import quiet_step
 from opal_registry.migrations.environment import Ran
@@ -17,6 +19,7 @@ from opal_registry.plan import order
 from opal_registry.registry import Registry
 from opal_registry.store.locks import ignore
 from opal_registry.store.revisions import NOWHERE, Applied
+from opal_registry.survey import survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,15 @@ def plan_downgrade(registry: Registry, target: Target) -> DowngradePlan:
     app, histories = find_history(registry, target.app)
     bind = app.sub_app.bind
     (home,) = (home for home in look_at_homes(registry) if home.bind == bind)
+    return _plan(home, histories, target)
+
+
+def _plan(home: Home, histories: Mapping[str, History], target: Target) -> DowngradePlan:
     look = _Look(home, histories)
-    look.take_back(histories[app.name], target)
+    look.take_back(histories[target.app], target)
     if look.problems:
         raise PluginError(*look.problems)
-    removed = look.removed
-    others = tuple(each for each in removed.values() if each.app != app.name)
+    others = tuple(each for each in look.removed.values() if each.app != target.app)
     return DowngradePlan(home, tuple(look.steps()), others)
 
 
@@ -81,7 +87,7 @@ def downgrade(
     Raises:
         ConfigError: If there is no such revision to go back to.
         PluginError: If others need what would be taken away, or a revision fails.
-        DatabaseError: If the database fails.
+        DatabaseError: If the database fails, or was changed by somebody else meanwhile.
         LockTimeoutError: If another run does not end in time.
     """
     planned = plan_downgrade(registry, target)
@@ -92,7 +98,7 @@ def downgrade(
     _, histories = find_history(registry, target.app)
     run = MigrationRun(
         registry.migration_engine(planned.home.bind),
-        lambda _: complete(Plan(planned.steps), histories, planned.home.found.standings),
+        lambda connection: _plan_again(connection, planned, histories, target),
         registry.settings.locks,
         command="downgrade",
         downgrade=True,
@@ -101,6 +107,18 @@ def downgrade(
     )
     run.run()
     return tuple(run.done)
+
+
+def _plan_again(
+    connection: sa.Connection, planned: DowngradePlan, histories: Mapping[str, History], target: Target
+) -> Plan:
+    """The same under the lock: nothing is taken back but what was planned, and perhaps agreed to."""
+    home = replace(planned.home, found=survey(connection, planned.home.apps, compare=False))
+    steps = _plan(home, histories, target).steps
+    if steps != planned.steps:
+        what = "somebody else ran revisions, or took some back, since this was planned"
+        raise DatabaseError(Problem(what, home.where, "run the command again"))
+    return complete(Plan(steps), histories, home.found.standings)
 
 
 def _refusal(needing: Revision, home: Home, target: Target) -> Problem:
@@ -120,28 +138,36 @@ class _Look:
 
     def take_back(self, history: History, target: Target) -> None:
         """Put on the list what is to be taken back, and whatever needs any of it."""
-        standing = self.home.found.standings.get(history.app, NOWHERE)
-        applied = find_applied(history, standing)
-        beyond = sorted(applied - history.revisions.keys() - history.replaced.keys())
-        if beyond:
-            what = f"the database has revisions of {history.app!r} that the installed {history.version} lacks"
-            mend = "take those back first, with the release that has them"
-            raise ConfigError(Problem(f"{what}: {', '.join(beyond)}", self.home.where, mend))
-        self._remove(
-            history,
-            history.find_undone(target.revision, history.find_heads(applied & history.revisions.keys())),
-            why=f"back to {target}",
-        )
-        removed = {each.id for each in self.removed.values() if each.app == history.app}
-        if not (applied & history.revisions.keys()) - removed:
-            self.problems += self._find_users(history.app)
+        if problem := self._find_beyond(history):
+            raise ConfigError(problem)
+        heads = history.find_heads(self._find_applied(history.app) & history.revisions.keys())
+        self._remove(history, history.find_undone(target.revision, heads), why=f"back to {target}")
+        for app in sorted({each.app for each in self.removed.values()}):
+            if not self._find_applied(app) - {
+                id_ for each in self.removed.values() if each.app == app for id_ in each.ids
+            }:
+                self.problems += self._find_users(app)
+
+    def _find_applied(self, app: str) -> set[str]:
+        return find_applied(self.histories.get(app), self.home.found.standings.get(app, NOWHERE))
+
+    def _find_beyond(self, history: History) -> Problem | None:
+        """That a later release was here, whose revisions nobody here can take back."""
+        beyond = sorted(self._find_applied(history.app) - history.revisions.keys() - history.replaced.keys())
+        if not beyond:
+            return None
+        applied = self.home.found.standings[history.app].applied
+        releases = sorted({applied[each].version for each in beyond if each in applied})
+        names = ", ".join(beyond) + (f" (of {', '.join(releases)})" if releases else "")
+        what = f"the database has revisions of {history.app!r} that the installed {history.version} lacks: {names}"
+        return Problem(what, self.home.where, "take those back first, with the release that has them")
 
     def _remove(self, history: History, ids: Iterable[str], *, why: str) -> None:
         new = [each for each in ids if f"{history.app}@{each}" not in self.removed]
         for each in new:
             self.removed[f"{history.app}@{each}"] = history.revisions[each]
             self.why[f"{history.app}@{each}"] = why
-        for applied in self._iter_needing(history.app, set(new)):
+        for applied in self._iter_needing(history.app, {id_ for each in new for id_ in history.revisions[each].ids}):
             self._remove_other(applied)
 
     def _iter_needing(self, app: str, ids: set[str]) -> Iterator[Applied]:
@@ -158,7 +184,9 @@ class _Look:
             mend = f"take it back first, from an image that has {applied.sub_app!r}"
             self.problems.append(Problem(what, self.home.where, mend))
             return
-        there = find_applied(history, self.home.found.standings[applied.sub_app])
+        if (problem := self._find_beyond(history)) and problem not in self.problems:
+            self.problems.append(problem)
+        there = self._find_applied(applied.sub_app)
         undone = [each for each in history.descendants([applied.revision]) if each in there]
         self._remove(history, undone, why=f"{applied} needs what is taken away")
 

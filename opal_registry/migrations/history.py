@@ -136,8 +136,12 @@ class History:
         """
         from opal_registry.migrations.scripts import find_undone
 
+        if not heads:
+            if not target.startswith("-"):
+                self.resolve(target)
+            return []
         try:
-            return find_undone(self.script, target, heads) if heads else []
+            return find_undone(self.script, target, heads)
         except ValueError as error:
             raise ConfigError(
                 Problem(f"{self.app}@{target}: {error}", str(self.location.folder), self._choices)

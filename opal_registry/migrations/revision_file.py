@@ -59,6 +59,11 @@ class Revision:
         """Those of the same history that come before it."""
         return (*self.parents, *self.depends_on)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Its own identifier, and those of the revisions that it stands for."""
+        return (self.id, *self.replaces)
+
     def iter_applied(self, version: str, seconds: float | None = None) -> Iterator[Applied]:
         """What is recorded once it is applied: itself, and what it stands for.
 

@@ -42,8 +42,10 @@ def find_undone(script: ScriptDirectory, target: str, heads: Sequence[str]) -> l
     """The revisions between some heads and one below them, the last one first.
 
     Raises:
-        ValueError: If there is no such one below them.
+        ValueError: If there is no such one below them, or it is not clear below which.
     """
+    if target.startswith("-") and len(heads) > 1:
+        raise ValueError(f"there is more than one head: {', '.join(heads)}; say which branch by its label")
     try:
         steps = script._downgrade_revs(target, tuple(heads))  # type: ignore[arg-type]  # what its command hands it
     except (RevisionError, CommandError) as error:
