@@ -149,6 +149,8 @@ def _judge(app: LoadedSubApp, found: Survey, withheld: str) -> tuple[str, str]:
     missing = [table.fullname for table in found.missing[app.name]]
     harmful = [str(difference) for difference in found.differences.get(app.name, ()) if difference.harmful]
     entry, steps = found.entries.get(app.name), found.steps.get(app.name)
+    if app.name in found.unfinished:
+        return "pending", withheld
     if harmful:
         return "differs", "; ".join(harmful)
     if withheld:

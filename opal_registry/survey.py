@@ -13,7 +13,7 @@ from opal_registry.schema.ddl import describe_tables
 from opal_registry.schema.live import Difference, Live
 from opal_registry.schema.looking import look_at
 from opal_registry.store import journal, ledger, tables
-from opal_registry.store.journal import OpenStep
+from opal_registry.store.journal import OpenStep, Unfinished
 from opal_registry.store.ledger import Entry
 from opal_registry.store.revisions import Standing, read_standings
 from opal_registry.suite import LoadedSubApp
@@ -27,11 +27,12 @@ class Survey:
         catalog: The names it holds.
         columns: The columns of the registry's own tables.
         entries: The ledger, also of sub-apps that are not installed here.
-        steps: The open steps of a run that did not end, by sub-app.
+        steps: The open steps of a run of ``init`` that did not end, by sub-app.
         missing: For each sub-app its tables that are not there, in order of creation.
         present: For each sub-app those that are there.
         differences: For each sub-app how those that are there differ from their models.
         standings: For each sub-app with a history how far it has come, also of those that are not installed here.
+        unfinished: For each sub-app the revisions that were begun and not finished.
     """
 
     catalog: Catalog
@@ -42,12 +43,12 @@ class Survey:
     present: Mapping[str, list[sa.Table]]
     differences: Mapping[str, list[Difference]] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
+    unfinished: Mapping[str, list[Unfinished]] = field(default_factory=dict)
 
     @property
     def is_up_to_date(self) -> bool:
         """Whether the registry's own tables are all there, with all their columns."""
-        wanted = {table.name: set(table.columns.keys()) for table in tables.metadata.sorted_tables}
-        return all(columns <= set(self.columns.get(name, ())) for name, columns in wanted.items())
+        return all(set(columns) <= set(self.columns.get(name, ())) for name, columns in tables.COMPLETE.items())
 
 
 def survey(
@@ -72,6 +73,7 @@ def survey(
         present={app.name: [table for table in app.tables if catalog.find(table)] for app in apps},
         differences=_compare(connection, apps, catalog, before) if compare else {},
         standings=read_standings(connection, [name for schema, name in catalog.relations if schema is None], columns),
+        unfinished=journal.read_unfinished(connection, columns),
     )
 
 

@@ -41,7 +41,11 @@ class Withholding:
         absent: dict[sa.Table, str] = {}
         applied = {name: find_applied(self._histories.get(name), at) for name, at in self._found.standings.items()}
         for app in self._apps:
-            found = (*self._own_reasons(app), *self._reasons_of_others(app, absent, reasons, applied))
+            found = (
+                *self._iter_unfinished(app),
+                *self._own_reasons(app),
+                *self._reasons_of_others(app, absent, reasons, applied),
+            )
             if found:
                 reasons[app.name] = found[0]
                 missing = self._found.missing[app.name]
@@ -58,13 +62,18 @@ class Withholding:
         return {name: history for name, history in self._histories.items() if name in new}
 
     def _find_progress(self, app: LoadedSubApp) -> Progress:
-        begun = app.name in self._found.steps
+        begun = app.name in self._found.steps or app.name in self._found.unfinished
         has_tables = bool(self._found.present[app.name]) and not begun
         standing = self._found.standings.get(app.name, NOWHERE)
         return find_progress(self._histories[app.name], standing, has_tables=has_tables)
 
     def _state(self, app: LoadedSubApp) -> str:
         return self.progress[app.name].state if app.name in self.progress else ""
+
+    def _iter_unfinished(self, app: LoadedSubApp) -> Iterator[str]:
+        """Its revisions that were begun and not finished."""
+        for each in self._found.unfinished.get(app.name, ()):
+            yield f"{each} (opal-db {each.command} goes on)"
 
     def _own_reasons(self, app: LoadedSubApp) -> Iterator[str]:
         """What its own history, or its own way of coming to be, has against it."""

@@ -6,9 +6,9 @@ from typing import Any
 import alembic
 import pytest
 
+from tests.deploys import columns, execute, ran, rows, states
 from tests.distributions import Site
 from tests.revisions import revision
-from tests.test_upgrade import columns, execute, ran, rows, states
 from tests.writing import model, models
 
 Env = dict[str, str | None]

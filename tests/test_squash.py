@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.deploys import columns, ran, rows, states
 from tests.distributions import Site
 from tests.revisions import release, revision
-from tests.test_upgrade import ADD, CREATE, FIRST, N1, N2, SECOND, columns, ran, rows, states
+from tests.test_upgrade import ADD, CREATE, FIRST, N1, N2, SECOND
 
 Env = dict[str, str | None]
 BASELINE = revision(

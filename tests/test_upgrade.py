@@ -230,15 +230,16 @@ class TestWhatGoesWrong:
         self, quick_site: Site, env: Env, any_database_url: str
     ) -> None:
         said = self.fails(quick_site, env, f"{ADD}\nraise ValueError('no')", 3)
+        stays = "; its first statement has taken effect already: the next run goes on after that"
         assert said == (
             "error: running the revision notes@n2 failed: ValueError: no\n"
             "  where: notes/migrations/0002.py, notes/migrations/0002.py:10\n"
-            "  mend:  mend the plugin, or leave it out with sub_apps.disabled\n"
+            f"  mend:  mend the plugin, or leave it out with sub_apps.disabled{stays if 'mysql' in any_database_url else ''}\n"
         )
         if "mysql" not in any_database_url:
             assert columns(any_database_url, "notes") == {"id", "user_id"}
-            second(quick_site)
-            assert ran(quick_site.run("upgrade", "--json", env=env)) == ["notes@n2"]
+        second(quick_site)
+        assert ran(quick_site.run("upgrade", "--json", env=env)) == ["notes@n2"]
 
     def test_a_statement_that_is_refused_is_shown(self, quick_site: Site, env: Env) -> None:
         said = self.fails(quick_site, env, "op.execute('SELECT * FROM nowhere')", 4)

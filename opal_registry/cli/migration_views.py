@@ -136,7 +136,7 @@ def heads_view(heads: Sequence[Revision]) -> list[Sheet | str]:
 
 def needs_attention(current: Current) -> bool:
     """Whether somebody should do something about where a database is."""
-    return current.progress is not None and current.progress.state in ATTENTION
+    return bool(current.unfinished) or (current.progress is not None and current.progress.state in ATTENTION)
 
 
 def current_document(found: Sequence[Current]) -> dict[str, Any]:
@@ -151,6 +151,7 @@ def current_document(found: Sequence[Current]) -> dict[str, Any]:
                 "pending": [each.id for each in current.progress.pending] if current.progress else [],
                 "beyond": list(current.progress.beyond) if current.progress else [],
                 "changed": [each.id for each in current.changed],
+                "unfinished": [each.revision for each in current.unfinished],
             }
             for current in found
         ]
@@ -213,7 +214,7 @@ def _state(current: Current) -> str:
 
 
 def _detail(current: Current) -> str:
-    parts = []
+    parts = [f"{each} (opal-db {each.command} goes on)" for each in current.unfinished]
     if current.progress and current.progress.pending:
         parts.append(f"pending: {', '.join(each.id for each in current.progress.pending)}")
     if current.progress and current.progress.beyond:

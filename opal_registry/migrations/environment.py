@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
@@ -22,10 +22,11 @@ from opal_registry.base import NAMING_CONVENTION
 from opal_registry.engines.failures import explain, is_database_error
 from opal_registry.engines.kept_open import KeptOpen
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import DatabaseError, PluginError, Problem
+from opal_registry.errors import DatabaseError, OpalError, PluginError, Problem
 from opal_registry.guard import find_place, guarded
 from opal_registry.migrations.history import History
 from opal_registry.migrations.revision_file import Revision
+from opal_registry.migrations.statements import Statements
 
 TRANSACTIONAL = {"postgresql", "sqlite"}
 """Databases that take DDL back."""
@@ -116,8 +117,9 @@ class _Run:
         make = MigrationStep.downgrade_from_script if downgrade else MigrationStep.upgrade_from_script
         self.step = make(history.script.revision_map, history.script.get_revision(revision.id))
         self._function, self._doing = self.step.migration_fn, "taking back" if downgrade else "running"
+        self._command = "downgrade" if downgrade else "upgrade"
         self.step.migration_fn = wraps(self._function)(lambda **arguments: self._call(**arguments))
-        self._kept = KeptOpen(connection)
+        self._kept, self._done = KeptOpen(connection), 0
 
     def _call(self, **arguments: Any) -> None:
         started = time.perf_counter()
@@ -133,11 +135,24 @@ class _Run:
         if self._connection.dialect.name == "sqlite":
             self._connection.exec_driver_sql("SELECT 1")  # begins the transaction, before nobody may
         try:
-            with self._explained(), self._kept.held(), self._counting():
+            with self._explained(), self._written_down(), self._kept.held(), self._counting():
                 self._function(**arguments)
             self._record(self._connection, Ran(self._revision, time.perf_counter() - started, self._rows))
         finally:
             del vars(context)["autocommit_block"]
+
+    @contextmanager
+    def _written_down(self) -> Iterator[None]:
+        """Where DDL is not taken back, an error says what stays, and another attempt goes on there."""
+        if self._connection.dialect.name in TRANSACTIONAL:
+            yield
+            return
+        statements = Statements(self._connection, self._revision, self._command)
+        try:
+            with statements.written_down():
+                yield
+        finally:
+            self._done = statements.done
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
@@ -160,7 +175,17 @@ class _Run:
                 yield
         except PluginError as error:
             cause = error.__cause__
+            if isinstance(cause, DatabaseError):
+                raise cause from None
             if cause is not None and is_database_error(cause):
                 where = f"{doing} ({find_place(cause) or self._revision.path})"
-                raise explain(cause, self._connection.engine.url, doing=where) from cause
-            raise
+                raise self._with_what_stays(explain(cause, self._connection.engine.url, doing=where)) from cause
+            raise self._with_what_stays(error) from cause
+
+    def _with_what_stays(self, error: OpalError) -> OpalError:
+        """The same error, which says as well which statements were committed by themselves."""
+        if not self._done:
+            return error
+        stays = "its first statement has" if self._done == 1 else f"its first {self._done} statements have"
+        goes_on = f"{stays} taken effect already: the next run goes on after that"
+        return type(error)(*(replace(each, mend=f"{each.mend}; {goes_on}") for each in error.problems))

@@ -9,6 +9,7 @@ from opal_registry.migrations.look import Home, find_history, look_at_homes
 from opal_registry.migrations.progress import Progress, find_applied, find_progress
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.registry import Registry
+from opal_registry.store.journal import Unfinished
 from opal_registry.store.revisions import NOWHERE, Applied
 
 
@@ -22,6 +23,7 @@ class Current:
         heads: What its version table says.
         progress: How that stands to the history that is installed here; None if none is.
         changed: Applied revisions whose files are not what they were.
+        unfinished: Revisions that were begun and not finished.
     """
 
     app: str
@@ -29,6 +31,7 @@ class Current:
     heads: tuple[str, ...]
     progress: Progress | None
     changed: tuple[Revision, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +87,16 @@ def _iter_current(registry: Registry, home: Home) -> Iterator[Current]:
     for app in home.apps:
         if app.name in histories:
             standing = home.found.standings.get(app.name, NOWHERE)
-            has_tables = bool(home.found.present[app.name])
+            unfinished = tuple(home.found.unfinished.get(app.name, ()))
+            has_tables = bool(home.found.present[app.name]) and not unfinished
             progress = find_progress(histories[app.name], standing, has_tables=has_tables)
             changed = tuple(line.revision for line in _iter_lines(home, app.name, registry) if line.is_changed)
-            yield Current(app.name, home.bind, standing.heads, progress, tuple(filter(None, changed)))
+            yield Current(app.name, home.bind, standing.heads, progress, tuple(filter(None, changed)), unfinished)
     here = {app.name for app in registry.suite.sub_apps}
     for name, standing in home.found.standings.items():
         if name not in here:
-            yield Current(name, home.bind, standing.heads, None)
+            unfinished = tuple(home.found.unfinished.get(name, ()))
+            yield Current(name, home.bind, standing.heads, None, unfinished=unfinished)
 
 
 def get_history(registry: Registry, name: str) -> list[Line]:

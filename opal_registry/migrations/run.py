@@ -14,7 +14,7 @@ from opal_registry.engines.url import describe_url
 from opal_registry.errors import DatabaseError, LockTimeoutError, OpalError, Problem
 from opal_registry.guard import Step as Show
 from opal_registry.guard import quiet_step
-from opal_registry.migrations.environment import Ran, run_revisions
+from opal_registry.migrations.environment import TRANSACTIONAL, Ran, run_revisions
 from opal_registry.migrations.foreign import run_command, run_env, write_release
 from opal_registry.migrations.history import History
 from opal_registry.migrations.revision_file import Revision
@@ -23,7 +23,7 @@ from opal_registry.mixins import utc_now
 from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.compiled import Compiler
 from opal_registry.settings.model import LocksSettings
-from opal_registry.store import events, ledger, tables
+from opal_registry.store import events, journal, ledger, tables
 from opal_registry.store.locks import AnotherRunError, hold_run, ignore, make_limit_of_waiting, retry_pauses
 from opal_registry.store.revisions import make_record, make_removal
 from opal_registry.survey import read_own_columns
@@ -119,6 +119,7 @@ class MigrationRun:
                 connection.execute(statement)
 
     def _run_all(self, connection: sa.Connection, check: Callable[[], None]) -> None:
+        self._refuse_what_is_unfinished(connection)
         pauses = retry_pauses(self.locks.retries)
         while waiting := self.plan.steps[len(self.done) :]:
             try:
@@ -131,10 +132,30 @@ class MigrationRun:
                     raise
                 time.sleep(pause)
 
+    def _refuse_what_is_unfinished(self, connection: sa.Connection) -> None:
+        """Build nothing on a revision that was begun, unless this run finishes it.
+
+        Raises:
+            DatabaseError: If there is one.
+        """
+        planned = {(step.app, step.revision.id, self.command) for step in self.plan.steps}
+        found = journal.read_unfinished(connection, tables.COMPLETE)
+        connection.rollback()
+        problems = [
+            Problem(f"{app}: {each}", describe_url(self.engine.url), f"opal-db {each.command} goes on with it")
+            for app in sorted({step.app for step in self.plan.steps})
+            for each in found.get(app, ())
+            if (app, each.revision, each.command) not in planned
+        ]
+        if problems:
+            raise DatabaseError(*problems)
+
     def _run_group(self, connection: sa.Connection, history: History, steps: Sequence[Step]) -> None:
         def note(connection: sa.Connection, ran: Ran) -> None:
             check_foreign_keys(connection, broken)
             with explained(self.engine.url, doing=f"recording the revision {ran.revision}"):
+                if self.engine.dialect.name not in TRANSACTIONAL:
+                    connection.execute(journal.make_finish(ran.revision.app, ran.revision.id))
                 record(connection, history, ran, is_gone=self.downgrade)
             self.done.append(ran)
 

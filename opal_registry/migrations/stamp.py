@@ -14,7 +14,7 @@ from opal_registry.migrations.run import Announce
 from opal_registry.mixins import utc_now
 from opal_registry.registry import Registry
 from opal_registry.schema.compiled import Compiler
-from opal_registry.store import events, ledger, tables
+from opal_registry.store import events, journal, ledger, tables
 from opal_registry.store.locks import hold_run, ignore
 from opal_registry.store.revisions import (
     NOWHERE,
@@ -31,6 +31,8 @@ def stamp(
     registry: Registry, target: Target, *, command: str = "stamp", announce: Announce = ignore
 ) -> tuple[str, ...]:
     """Write down that a sub-app is at a revision: everything up to it counts as applied, everything else as not.
+
+    Revisions of it that were begun and not finished are taken to be what is written down.
 
     Args:
         registry: The registry of the suite.
@@ -61,6 +63,7 @@ def stamp(
         _check_pins(history, ids, histories, found, where)
         _make_tables(connection, history, found)
         _write(connection, history, ids, found.standings.get(app.name, NOWHERE))
+        connection.execute(journal.make_finish(app.name))
         connection.execute(ledger.make_forgetting([app.name]))
         detail = {"revisions": sorted(ids)}
         connection.execute(events.make_insert(events.make_event(command, started_at, outcome=events.DONE, **detail)))

@@ -2,15 +2,18 @@
 
 Where each DDL statement commits by itself (MySQL), every statement is written down before it is sent: all but the last
 one of a sub-app are known to be done. Where a run is cut into several transactions (PostgreSQL, many tables), what is
-still to come is written down with the first.
+still to come is written down with the first. The statements of revisions have their places here too, apart from those.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from opal_registry.mixins import utc_now
 from opal_registry.store.tables import Columns, steps
+
+OF_INIT = steps.c.revision.is_(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,80 @@ class OpenStep:
     statement: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A statement of a revision that was sent, or was about to be.
+
+    Args:
+        place: Its place in the revision, counted from 1.
+        statement: Its text, without values; the beginning of a very long one.
+        digest: Of the text and the values.
+        number: The number under which it is written down.
+    """
+
+    place: int
+    statement: str
+    digest: str
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A revision that was begun and not finished: all that is known to be sent took effect, but perhaps the last.
+
+    Args:
+        sub_app: Whose it is.
+        revision: Its identifier.
+        command: ``upgrade`` or ``downgrade``.
+        checksum: A digest of its file, as it was then.
+        sent: What was sent, in order.
+    """
+
+    sub_app: str
+    revision: str
+    command: str
+    checksum: str
+    sent: list[Sent] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        last = " ".join(self.sent[-1].statement.split())
+        doing = "taking back" if self.command == "downgrade" else "running"
+        return f"{doing} the revision {self.revision} ended in the middle, at its statement {self.sent[-1].place}: {last:.80}"
+
+
+FIRST_OF_REVISIONS = 1_000_000
+"""Where the numbers of revisions' statements begin, so that they are not those of ``init``."""
+
+LONGEST_STATEMENT = 15_000
+"""So many characters of a statement are kept: MySQL's TEXT holds 65,535 bytes."""
+
+
 def read_journal(connection: sa.Connection, there: Columns) -> dict[str, list[OpenStep]]:
-    """The open steps by sub-app, in order; nothing where there is no journal."""
+    """The open steps of ``init`` by sub-app, in order; nothing where there is no journal."""
     if steps.name not in there:
         return {}
     found: dict[str, list[OpenStep]] = {}
     columns = (steps.c.sub_app, steps.c.number, steps.c.table_name, steps.c.statement)
-    for row in connection.execute(sa.select(*columns).order_by(steps.c.sub_app, steps.c.number)):
+    query = sa.select(*columns).order_by(steps.c.sub_app, steps.c.number)
+    for row in connection.execute(query.where(OF_INIT) if "revision" in there[steps.name] else query):
         found.setdefault(row.sub_app, []).append(OpenStep(*row))
     return found
+
+
+def read_unfinished(connection: sa.Connection, there: Columns) -> dict[str, list[Unfinished]]:
+    """The revisions that were begun and not finished, by sub-app."""
+    if "digest" not in there.get(steps.name, ()):
+        return {}
+    found: dict[tuple[str, str, str], Unfinished] = {}
+    query = sa.select(steps).where(~OF_INIT).order_by(steps.c.sub_app, steps.c.number)
+    for row in connection.execute(query):
+        key = (row.sub_app, row.revision, row.command)
+        known = found.setdefault(key, Unfinished(*key, row.checksum))
+        known.sent.append(Sent(len(known.sent) + 1, row.statement, row.digest, row.number))
+    by_app: dict[str, list[Unfinished]] = {}
+    for each in found.values():
+        by_app.setdefault(each.sub_app, []).append(each)
+    return by_app
 
 
 def make_step(step: OpenStep) -> sa.Insert:
@@ -49,5 +117,29 @@ def make_step(step: OpenStep) -> sa.Insert:
 
 
 def make_end(sub_app: str) -> sa.Delete:
-    """The statement that closes all steps of a sub-app."""
-    return sa.delete(steps).where(steps.c.sub_app == sub_app)
+    """The statement that closes all steps of ``init`` for a sub-app."""
+    return sa.delete(steps).where(steps.c.sub_app == sub_app, OF_INIT)
+
+
+def find_last_number(connection: sa.Connection, sub_app: str) -> int:
+    """The number after which further statements of a sub-app's revisions are written down."""
+    return (
+        connection.scalar(sa.select(sa.func.max(steps.c.number)).where(steps.c.sub_app == sub_app, ~OF_INIT))
+        or FIRST_OF_REVISIONS
+    )
+
+
+def make_rows(revision: Unfinished, sent: Iterable[Sent], last_number: int) -> list[dict[str, object]]:
+    """The rows that write down what is about to be sent, after the last number of the sub-app."""
+    who = {name: getattr(revision, name) for name in ("sub_app", "revision", "command", "checksum")}
+    who |= {"table_name": "", "begun_at": utc_now()}
+    return [
+        {**who, "number": number, "statement": each.statement[:LONGEST_STATEMENT], "digest": each.digest}
+        for number, each in enumerate(sent, last_number + 1)
+    ]
+
+
+def make_finish(sub_app: str, revision: str | None = None) -> sa.Delete:
+    """The statement that closes a revision of a sub-app, or all of them."""
+    which = (~OF_INIT,) if revision is None else (steps.c.revision == revision,)
+    return sa.delete(steps).where(steps.c.sub_app == sub_app, *which)

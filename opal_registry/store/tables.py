@@ -57,9 +57,16 @@ steps = sa.Table(
     sa.Column("table_name", sa.String(255), nullable=False),
     sa.Column("statement", sa.Text, nullable=False),
     sa.Column("begun_at", UtcDateTime),
+    sa.Column("revision", sa.String(32)),
+    sa.Column("command", sa.String(30)),
+    sa.Column("checksum", sa.String(64)),
+    sa.Column("digest", sa.String(64)),
     mysql_charset="utf8mb4",
 )
-"""The journal of a run that is not one transaction: what it has begun, or still has to do. Empty when it is done."""
+"""The journal of a run that is not one transaction: what it has begun, or still has to do. Empty when it is done.
+
+The last four columns are NULL for what ``init`` does; else they say which revision a statement is part of, whether that is
+run or taken back, what its file was then, and which statement with which values it was."""
 
 events = sa.Table(
     "opal_events",
@@ -96,6 +103,9 @@ revisions = sa.Table(
 
 Columns = Mapping[str, Collection[str]]
 """The names of the columns of those of the tables above that are there."""
+
+COMPLETE: Columns = {table.name: frozenset(table.columns.keys()) for table in metadata.sorted_tables}
+"""All of them, as this release makes them."""
 
 
 def read_columns(connection: sa.Connection, present: Collection[sa.Table]) -> dict[str, frozenset[str]]:
