@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from opal_registry.cli import config, migrations
+from opal_registry.cli import config, lint, migrations
 from opal_registry.cli.command import (
     COMMON,
     ConfigOption,
@@ -212,6 +212,7 @@ def _wait(
 
 
 migrations.register(app)
+lint.register(app)
 
 
 def main(argv: list[str] | None = None) -> int:
