@@ -1,6 +1,6 @@
 """Writing revisions: what the models of a sub-app have that its history has not, pinned to what it rests on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from opal_registry.scratch import make_scratch
 from opal_registry.suite import LoadedSubApp
 from opal_registry.upgrade import closure, upgrade
 
+NOBODY: Mapping[str, str] = {}
 NOTHING = Drawn("", "", (), is_contract=False)
 
 
@@ -47,6 +48,8 @@ def write_revision(
     is_empty: bool = False,
     head: str = "head",
     branch_label: str | None = None,
+    gives: Mapping[str, str] = NOBODY,
+    takes: Mapping[str, str] = NOBODY,
     step: Step = quiet_step,
 ) -> Written | None:
     """Write a revision that brings the history of a sub-app up to its models.
@@ -59,6 +62,8 @@ def write_revision(
         is_empty: Compare nothing, and write a revision to be filled in.
         head: What it follows: ``head``, ``base`` for a branch of its own, or any other symbol.
         branch_label: A name for the branch that begins with it.
+        gives: Tables that belong to another sub-app from here on, each with that one.
+        takes: Tables that belonged to another sub-app before, each with that one.
         step: Told what is being done.
 
     Returns:
@@ -75,8 +80,12 @@ def write_revision(
         drawn: Drawn | None = NOTHING
         if not is_empty:
             with step("comparing the models with the history"):
-                drawn = _compare_live(registry, app, history) if live else _compare(registry, app, history)
-        return _write(registry, app, history, message, drawn, head, branch_label) if drawn else None
+                given = {*history.given, *gives}
+                drawn = _compare_live(registry, app, history) if live else _compare(registry, app, history, given)
+        if drawn is None and not (gives or takes):
+            return None
+        moves = {"opal_gives": dict(gives), "opal_takes": dict(takes)}
+        return _write(registry, app, history, message, drawn or NOTHING, head, branch_label, **moves)
 
 
 @contextmanager
@@ -124,7 +133,7 @@ def squash_history(registry: Registry, name: str, message: str, *, step: Step = 
             raise ConfigError(Problem(what, str(history.location.folder), mend))
         drawn = _compare_with_nothing(registry, app, history) or NOTHING
     replaces = (*history.replaced, *history.revisions)
-    return _write(registry, app, history, message, drawn, "base", None, replaces=replaces)
+    return _write(registry, app, history, message, drawn, "base", None, opal_replaces=replaces)
 
 
 def _compare_with_nothing(registry: Registry, app: LoadedSubApp, history: History) -> Drawn | None:
@@ -148,11 +157,11 @@ def _find_source(registry: Registry, name: str) -> LoadedSubApp:
     return app
 
 
-def _compare(registry: Registry, app: LoadedSubApp, history: History) -> Drawn | None:
+def _compare(registry: Registry, app: LoadedSubApp, history: History, given: Collection[str] = ()) -> Drawn | None:
     """Compare with a database that everything up to the history's heads was run in."""
     with make_scratch(registry, app.sub_app.bind) as scratch:
         upgrade(scratch, Target(app.name))
-        unknown = _find_tables(scratch) - _known(scratch)
+        unknown = _find_tables(scratch) - _known(scratch) - set(given)
         if unknown:  # tables that no model knows any more: whose are they?
             unknown -= _made_by_others(registry, app)
         with scratch.migration_engine().connect() as connection:
@@ -196,8 +205,7 @@ def _write(
     drawn: Drawn,
     head: str,
     branch_label: str | None,
-    *,
-    replaces: Sequence[str] = (),
+    **more: object,
 ) -> Written:
     pins = dict(_iter_pins(registry, app))
     id_ = rev_id()
@@ -212,7 +220,7 @@ def _write(
             imports="\n".join(drawn.imports),
             opal_depends_on=repr(pins),
             opal_phase="contract" if drawn.is_contract else "expand",
-            opal_replaces=tuple(replaces),
+            more={name: value for name, value in more.items() if value},
         )
     except CommandError as error:
         mend = f"opal-db merge {app.name}, or name one with --head: {', '.join(history.heads)}"

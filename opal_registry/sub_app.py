@@ -93,6 +93,7 @@ class SubApp:
         bind: Which of the configured databases its tables live in.
         metadata: ``package.module:attribute`` of what holds foreign tables to adopt: ``MetaData`` objects, declarative
             bases, anything with such a ``metadata``, or functions without arguments that return one of these.
+        renamed_from: Names that it had in earlier releases; ``opal-db upgrade`` renames what databases know of it.
 
     Raises:
         PluginError: If a value cannot be right; all faults of the record at once.
@@ -111,12 +112,13 @@ class SubApp:
     schema: str | None = None
     bind: str = "default"
     metadata: Sequence[str] = ()
+    renamed_from: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         problems = [*self._name_problems(), *self._scalar_problems(), *self._sequence_problems()]
         if problems:
             raise PluginError(*problems)
-        for field in ("models", "requires", "metadata"):
+        for field in ("models", "requires", "metadata", "renamed_from"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
 
     @property
@@ -155,8 +157,18 @@ class SubApp:
         return found
 
     def _sequence_problems(self) -> list[Problem]:
-        checks = {"models": _is_module, "requires": _is_requirement, "metadata": _is_location}
-        examples = {"models": "standupbot.models", "requires": "core>=1.0", "metadata": "standupbot.tables:metadata"}
+        checks = {
+            "models": _is_module,
+            "requires": _is_requirement,
+            "metadata": _is_location,
+            "renamed_from": _is_name,
+        }
+        examples = {
+            "models": "standupbot.models",
+            "requires": "core>=1.0",
+            "metadata": "standupbot.tables:metadata",
+            "renamed_from": "standups",
+        }
         found = []
         for field, accepts in checks.items():
             value, mend = getattr(self, field), f'write it like {field}=("{examples[field]}",)'
@@ -172,6 +184,10 @@ class SubApp:
 
     def _fault(self, field: str, value: object, mend: str) -> Problem:
         return Problem(f"sub-app {self.name!r}: {field} cannot be {value!r}", mend=mend)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and NAME.match(value) is not None
 
 
 def _is_module(value: object) -> bool:

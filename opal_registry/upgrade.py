@@ -17,6 +17,7 @@ from opal_registry.migrations.history import History, load_histories
 from opal_registry.migrations.look import EVERYTHING, Target, find_app, find_history, look
 from opal_registry.migrations.offline import render_plan
 from opal_registry.migrations.progress import seen_from
+from opal_registry.migrations.rename import rename_sub_apps
 from opal_registry.migrations.revision_file import Phase, Revision
 from opal_registry.migrations.run import MigrationRun
 from opal_registry.migrations.steps import Plan, find_levels, make_plan
@@ -100,6 +101,7 @@ def upgrade(
         LockTimeoutError: If another run does not end in time.
     """
     work = _Upgrade(registry, target, phase, step, announce)
+    work.rename()
     while True:
         report = work.bring_up(fingerprint)
         if not work.run_pending():
@@ -154,6 +156,13 @@ class _Upgrade:
         self.alone = target.app if target.revision else ""
         if self.alone:
             find_history(registry, self.alone)[1][self.alone].resolve(target.revision)
+
+    def rename(self) -> None:
+        """Let the databases know the sub-apps by the names they have today."""
+        for bind in self.binds:
+            apps = self.apps_of(bind)
+            if any(app.sub_app.renamed_from for app in apps):
+                rename_sub_apps(self.registry, bind, apps, self.look(bind), announce=self.announce)
 
     def bring_up(self, fingerprint: str) -> InitReport:
         """What is new, as far as it can be now; a sub-app of which one revision is asked for is left alone."""

@@ -6,7 +6,7 @@ from functools import cached_property
 import sqlalchemy as sa
 
 from opal_registry.migrations.history import History
-from opal_registry.migrations.progress import Progress, find_applied, find_progress, iter_unmet_pins
+from opal_registry.migrations.progress import Progress, find_applied, find_progress, has_own_tables, iter_unmet_pins
 from opal_registry.ownership.references import iter_needed
 from opal_registry.store.revisions import NOWHERE
 from opal_registry.suite import LoadedSubApp
@@ -62,10 +62,9 @@ class Withholding:
         return {name: history for name, history in self._histories.items() if name in new}
 
     def _find_progress(self, app: LoadedSubApp) -> Progress:
-        begun = app.name in self._found.steps or app.name in self._found.unfinished
-        has_tables = bool(self._found.present[app.name]) and not begun
-        standing = self._found.standings.get(app.name, NOWHERE)
-        return find_progress(self._histories[app.name], standing, has_tables=has_tables)
+        history, begun = self._histories[app.name], app.name in self._found.steps or app.name in self._found.unfinished
+        has_tables = has_own_tables(history, self._found.present[app.name]) and not begun
+        return find_progress(history, self._found.standings.get(app.name, NOWHERE), has_tables=has_tables)
 
     def _state(self, app: LoadedSubApp) -> str:
         return self.progress[app.name].state if app.name in self.progress else ""
@@ -76,16 +75,20 @@ class Withholding:
             yield f"{each} (opal-db {each.command} goes on)"
 
     def _own_reasons(self, app: LoadedSubApp) -> Iterator[str]:
-        """What its own history, or its own way of coming to be, has against it."""
-        missing, state = self._found.missing[app.name], self._state(app)
-        names = ", ".join(table.fullname for table in missing)
+        """What its own name, its own history, or its own way of coming to be has against it."""
+        state = self._state(app)
+        if former := find_former_name(app, self._found):
+            yield f"the database knows it as {former!r}: opal-db upgrade renames what it knows"
         if state in {"behind", "diverged"}:
             yield _describe_pending(self.progress[app.name])
         elif state == "unknown":
             yield f"its tables are there, but not which of its revisions they are at (opal-db adopt {app.name})"
-        elif not missing:
-            return
-        elif app.sub_app.create == "external":
+        elif missing := self._found.missing[app.name]:
+            yield from self._reasons_of_tables(app, missing, state)
+
+    def _reasons_of_tables(self, app: LoadedSubApp, missing: Sequence[sa.Table], state: str) -> Iterator[str]:
+        names = ", ".join(table.fullname for table in missing)
+        if app.sub_app.create == "external":
             here = "it is brought up its own way: do that, then run opal-db init again"
             yield f"{_count(missing)} not there yet, and {here} ({names})"
         elif app.sub_app.create == "migrations" and state != "current":
@@ -125,6 +128,12 @@ class Withholding:
         elif unmet:
             what = f"{_count(missing)} not created: {app.name} needs {', '.join(dict.fromkeys(unmet))}"
             yield f"{what}, which the database lacks (opal-db upgrade)"
+
+
+def find_former_name(app: LoadedSubApp, found: Survey) -> str:
+    """The name that a database knows a sub-app by, if that is a former one; else empty."""
+    known = {*found.entries, *found.standings}
+    return next((name for name in app.sub_app.renamed_from if name in known and app.name not in known), "")
 
 
 def _describe_pending(progress: Progress) -> str:

@@ -133,8 +133,11 @@ class Work:
         absent = [entry for name, entry in self.found.entries.items() if name not in here]
         owned = {table: entry for entry in absent for table in entry.tables}
         for app in self.apps:
+            taken = self.histories[app.name].taken if app.name in self.histories else {}
             for name in sorted(owned.keys() & {table.fullname for table in app.tables}):
                 entry = owned[name]
+                if entry.name in {*app.sub_app.renamed_from, taken.get(name)}:
+                    continue
                 what = f"the table {name!r} has two owners: sub-app {entry.name!r} ({entry.distribution} {entry.version}), "
                 what += f"which the ledger knows from another image, and sub-app {app.name!r} ({app.distribution} {app.version})"
                 yield Problem(what, where, "rename one of them, or use a database that the other never used")

@@ -197,6 +197,13 @@ def _revision(
     branch_label: Annotated[
         str | None, typer.Option("--branch-label", metavar="NAME", help="A name for the branch that begins with it.")
     ] = None,
+    gives: Annotated[
+        list[str] | None,
+        typer.Option("--gives", metavar="TABLE=APP", help="A table that is another sub-app's from now on."),
+    ] = None,
+    takes: Annotated[
+        list[str] | None, typer.Option("--takes", metavar="TABLE=APP", help="A table that was another sub-app's.")
+    ] = None,
 ) -> None:
     """Write a revision: what the models of a sub-app have that its history has not.
 
@@ -214,9 +221,21 @@ def _revision(
         is_empty=empty,
         head=head,
         branch_label=branch_label,
+        gives=_parse_moves("--gives", gives),
+        takes=_parse_moves("--takes", takes),
         step=run.step,
     )
     run.output.show(views.written_document(written), views.written_view(written, name))
+
+
+def _parse_moves(option: str, texts: list[str] | None) -> dict[str, str]:
+    moves = {}
+    for text in texts or ():
+        table, _, app = text.partition("=")
+        if not (table and app):
+            raise ConfigError(Problem(f"{option} cannot be {text!r}", mend=f"write it like {option} labels=tags"))
+        moves[table] = app
+    return moves
 
 
 def _merge(run: Invocation, name: AppArgument, message: MessageOption = "Merge") -> None:

@@ -78,6 +78,16 @@ class History:
         """Every revision that another one stands for, with that one, whether its file is still there or not."""
         return {old: each.id for each in self.revisions.values() for old in each.replaces}
 
+    @cached_property
+    def taken(self) -> dict[str, str]:
+        """Tables that it took over from other sub-apps, each with the one that had it."""
+        return {table: app for each in self.revisions.values() for table, app in each.takes.items()}
+
+    @cached_property
+    def given(self) -> dict[str, str]:
+        """Tables that it handed over to other sub-apps, each with the one that has it."""
+        return {table: app for each in self.revisions.values() for table, app in each.gives.items()}
+
     def seen_from(self, applied: Collection[str]) -> "History":
         """The history as a database has to go through it that has some revisions.
 
@@ -96,6 +106,18 @@ class History:
                 raise PluginError(Problem(what, str(each.path), mend))
             return replace(self, revisions=self.retired, retired={})
         return self
+
+    def with_pins_renamed(self, names: Mapping[str, str]) -> "History":
+        """The same history, whose pins name other sub-apps as they are called today.
+
+        Args:
+            names: Former names, each with the one of today.
+        """
+
+        def renamed(revision: Revision) -> Revision:
+            return replace(revision, pins={names.get(app, app): ids for app, ids in revision.pins.items()})
+
+        return replace(self, revisions={id_: renamed(each) for id_, each in self.revisions.items()})
 
     @cached_property
     def script(self) -> "ScriptDirectory":
@@ -167,6 +189,7 @@ def load_histories(
     """
     found: dict[str, History] = {}
     problems: list[Problem] = []
+    names = {old: app.name for app in apps for old in app.sub_app.renamed_from}
     for app in apps:
         try:
             if app.sub_app.migrations is not None:
@@ -175,7 +198,7 @@ def load_histories(
             problems += error.problems
     if problems:
         raise PluginError(*problems)
-    return found
+    return {name: history.with_pins_renamed(names) for name, history in found.items()} if names else found
 
 
 def load_history(app: LoadedSubApp | InstalledSubApp, dialect: str = "", *, may_be_missing: bool = False) -> History:

@@ -1,6 +1,6 @@
 """Where a sub-app stands between its history and a database: what is pending, and whether the database is ahead."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -56,6 +56,11 @@ def find_progress(history: History, standing: Standing, *, has_tables: bool) -> 
     versions = sorted({standing.applied[each].version for each in beyond if each in standing.applied})
     state = ("diverged" if pending else "ahead") if beyond else ("behind" if pending else "current")
     return Progress(state, pending, beyond, ", ".join(versions))
+
+
+def has_own_tables(history: History, present: Iterable[sa.Table]) -> bool:
+    """Whether some of the tables that are there can only have come from a sub-app, and not from one that it took them from."""
+    return any(table.fullname not in history.taken for table in present)
 
 
 def _find_progress_of_command(history: History, standing: Standing, *, has_tables: bool) -> Progress:

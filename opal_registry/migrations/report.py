@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from opal_registry.migrations.history import load_histories
 from opal_registry.migrations.look import Home, find_history, look_at_homes
-from opal_registry.migrations.progress import Progress, find_applied, find_progress
+from opal_registry.migrations.progress import Progress, find_applied, find_progress, has_own_tables
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.registry import Registry
 from opal_registry.store.journal import Unfinished
@@ -88,7 +88,7 @@ def _iter_current(registry: Registry, home: Home) -> Iterator[Current]:
         if app.name in histories:
             standing = home.found.standings.get(app.name, NOWHERE)
             unfinished = tuple(home.found.unfinished.get(app.name, ()))
-            has_tables = bool(home.found.present[app.name]) and not unfinished
+            has_tables = has_own_tables(histories[app.name], home.found.present[app.name]) and not unfinished
             progress = find_progress(histories[app.name], standing, has_tables=has_tables)
             changed = tuple(line.revision for line in _iter_lines(home, app.name, registry) if line.is_changed)
             yield Current(app.name, home.bind, standing.heads, progress, tuple(filter(None, changed)), unfinished)

@@ -21,7 +21,10 @@ PHASES = ("expand", "contract")
 CONTRACTS = {"drop_table", "drop_column", "rename_table"}
 """Operations that take away what earlier code still uses; so does ``alter_column`` with a new name."""
 
-FIELDS = ("revision", "down_revision", "branch_labels", "depends_on", "opal_depends_on", "opal_phase", "opal_replaces")
+FIELDS = (
+    *("revision", "down_revision", "branch_labels", "depends_on"),
+    *("opal_depends_on", "opal_phase", "opal_replaces", "opal_gives", "opal_takes"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Revision:
         labels: Names of the branch that begins with it.
         phase: Whether earlier code can work with what it leaves behind.
         replaces: Revisions of the same history that it stands for, where it squashes them.
+        gives: Tables that belong to another sub-app from here on, each with that one; nothing is done to them.
+        takes: Tables that belonged to another sub-app before, each with that one.
         title: The first line of its docstring.
         checksum: A digest of its text (SHA-256), whatever its line ends.
         path: Its file.
@@ -50,6 +55,8 @@ class Revision:
     labels: tuple[str, ...] = ()
     phase: Phase = "expand"
     replaces: tuple[str, ...] = ()
+    gives: Mapping[str, str] = field(default_factory=dict)
+    takes: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     checksum: str = ""
     path: Path = Path()
@@ -126,6 +133,8 @@ def _make_revision(app: str, path: Path, values: Mapping[str, Any], tree: ast.Mo
         labels=_texts("branch_labels", values, app, path),
         phase=phase,
         replaces=_texts("opal_replaces", values, app, path),
+        gives=_moves("opal_gives", values, app, path),
+        takes=_moves("opal_takes", values, app, path),
         title=(ast.get_docstring(tree) or "").partition("\n")[0].strip(),
         checksum=make_checksum(text),
         path=path,
@@ -186,6 +195,16 @@ def _pins(values: Mapping[str, Any], app: str, path: Path) -> dict[str, tuple[st
         name: _texts(f"opal_depends_on[{name!r}]", {"revision": values["revision"], **wanted}, app, path)
         for name in sorted(pins)
     }
+
+
+def _moves(name: str, values: Mapping[str, Any], app: str, path: Path) -> dict[str, str]:
+    moves = values.get(name) or {}
+    if not isinstance(moves, dict) or not all(
+        isinstance(each, str) and each for item in moves.items() for each in item
+    ):
+        mend = f'write the tables, each with the other sub-app: {name} = {{"labels": "tags"}}'
+        raise PluginError(Problem(f"{name} of {app}@{values['revision']} cannot be {moves!r}", str(path), mend))
+    return moves
 
 
 def _takes_away(tree: ast.Module) -> bool:

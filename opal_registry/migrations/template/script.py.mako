@@ -15,9 +15,9 @@ depends_on = ${repr(depends_on)}
 
 opal_depends_on = ${opal_depends_on}
 opal_phase = ${repr(opal_phase)}
-% if opal_replaces:
-opal_replaces = ${repr(opal_replaces)}
-% endif
+% for name, value in more.items():
+${name} = ${repr(value)}
+% endfor
 
 
 def upgrade() -> None:
