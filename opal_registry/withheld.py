@@ -124,7 +124,7 @@ class Withholding:
             yield f"{what} that are not there yet"
         elif behind:
             what = f"{_count(missing)} not created: {app.name} needs {', '.join(behind)}"
-            yield f"{what}, which {'has' if len(behind) == 1 else 'have'} to be upgraded first (opal-db upgrade)"
+            yield f"{what}, which {'is' if len(behind) == 1 else 'are'} not up to date"
         elif unmet:
             what = f"{_count(missing)} not created: {app.name} needs {', '.join(dict.fromkeys(unmet))}"
             yield f"{what}, which the database lacks (opal-db upgrade)"

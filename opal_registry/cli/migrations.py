@@ -136,6 +136,21 @@ def _stamp(run: Invocation, target: TargetArgument) -> None:
     run.output.show({"app": wanted.app, "heads": list(heads)}, f"{wanted.app} is written down as being at {at}")
 
 
+def _adopt(run: Invocation, target: TargetArgument) -> None:
+    """Take over tables that are there by nobody's history: find out at which revision they are, and write it down.
+
+    The tables are compared with those that each revision makes, in a database made for the purpose. Nothing is run. Where
+    none fits, what differs from the nearest is said (exit code 3).
+    """
+    from opal_registry.adopt import adopt
+    from opal_registry.migrations.look import Target
+
+    adopted = adopt(run.registry, Target.parse(target or ""), announce=run.output.note, step=run.step)
+    notes = [f"note: {each}" for each in adopted.notes]
+    document = {"app": adopted.app, "heads": list(adopted.heads), "notes": list(adopted.notes)}
+    run.output.show(document, *notes, f"{adopted.app} is at {', '.join(adopted.heads)}, and known to be")
+
+
 def _heads(run: Invocation) -> None:
     """Show the heads of all histories that are installed here; asks no database."""
     from opal_registry.cli import migration_views as views
@@ -300,5 +315,6 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "current": (_current, "opal-db current"),
     "heads": (_heads, "opal-db heads"),
     "history": (_history, "opal-db history standupbot"),
+    "adopt": (_adopt, "opal-db adopt standupbot"),
     "stamp": (_stamp, "opal-db stamp standupbot@1a2b"),
 }

@@ -28,7 +28,7 @@ from opal_registry.survey import Survey, survey
 
 
 def stamp(
-    registry: Registry, target: Target, *, command: str = "stamp", announce: Announce = ignore
+    registry: Registry, target: Target, *, command: str = "stamp", keep: Sequence[str] = (), announce: Announce = ignore
 ) -> tuple[str, ...]:
     """Write down that a sub-app is at a revision: everything up to it counts as applied, everything else as not.
 
@@ -38,6 +38,7 @@ def stamp(
         registry: The registry of the suite.
         target: The sub-app, and the revision; its heads if none is given, ``base`` for none.
         command: What is recorded as run.
+        keep: Revisions that count as applied besides, with all that they need.
         announce: Told what a person should know while it happens.
 
     Returns:
@@ -51,7 +52,7 @@ def stamp(
     """
     app, histories = find_history(registry, target.app)
     history = histories[app.name]
-    ids = history.ancestors(history.resolve(target.revision or "heads"))
+    ids = history.ancestors((*history.resolve(target.revision or "heads"), *keep))
     engine, wait = registry.migration_engine(app.sub_app.bind), registry.settings.locks.wait
     where, started_at = describe_url(engine.url), utc_now()
     with (
