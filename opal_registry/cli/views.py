@@ -1,6 +1,6 @@
 """How reports look: as sheets for people, as documents for machines. The documents are described in docs/commands.md."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic_core import PydanticCustomError
@@ -222,14 +222,27 @@ def _status_document(status: SubAppStatus) -> dict[str, Any]:
 
 
 def _event_detail(event: Event) -> str:
-    if "error" in event.detail:
-        return "; ".join(map(str, event.detail["error"]))
-    if "created" not in event.detail:
-        return ""
-    created = {name: len(tables) for name, tables in event.detail["created"].items()}
+    detail = event.detail
+    if "error" in detail:
+        return "; ".join(map(str, detail["error"]))
+    if "revisions" in detail:
+        return ", ".join(detail["revisions"]) if len(detail["revisions"]) <= MOST_NAMED else _count_revisions(detail)
+    if "renamed" in detail:
+        return ", ".join(f"{old} is {new}" for old, new in detail["renamed"].items())
+    return _count_created(detail.get("created"))
+
+
+def _count_revisions(detail: Mapping[str, Any]) -> str:
+    apps = {revision.partition("@")[0] for revision in detail["revisions"]}
+    return f"{counted(len(detail['revisions']), 'revision')} of {counted(len(apps), 'sub-app')}"
+
+
+def _count_created(tables: Mapping[str, Any] | None) -> str:
+    created = {name: len(names) for name, names in (tables or {}).items()}
     if len(created) > MOST_NAMED:
         return f"{counted(sum(created.values()), 'table')} of {len(created)} sub-apps"
-    return ", ".join(f"{counted(number, 'table')} of {name}" for name, number in created.items()) or "no table"
+    counts = ", ".join(f"{counted(number, 'table')} of {name}" for name, number in created.items())
+    return counts or ("" if tables is None else "no table")
 
 
 def _refers_to(table: Any) -> list[str]:
