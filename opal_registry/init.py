@@ -100,6 +100,7 @@ def init(
     fingerprint: str = "",
     command: str = "init",
     only: Collection[str] | None = None,
+    histories: Mapping[str, History] | None = None,
     step: Step = quiet_step,
     announce: Announce = lambda _: None,
 ) -> InitReport:
@@ -115,6 +116,7 @@ def init(
         fingerprint: Of this image, by whoever has it already.
         command: What is recorded as run.
         only: The sub-apps to look at, if not all.
+        histories: Those of the sub-apps, by whoever has read them already.
         step: Told what is being done.
         announce: Told what a person should know while it happens, such as who holds the lock.
 
@@ -134,7 +136,8 @@ def init(
     if not (fingerprint or dry_run):  # before plugins are imported: they may change what is found
         fingerprint = make_image_fingerprint(registry.settings)
     suite = registry.suite
-    histories = load_histories(suite.sub_apps, registry.get_dialect)
+    if histories is None:
+        histories = load_histories(suite.sub_apps, registry.get_dialect)
     apps = [app for app in suite.sub_apps if only is None or app.name in only]
     runs = [_Run(registry, bind, apps, histories, command) for bind in _binds(registry, apps)]
     for run in runs:

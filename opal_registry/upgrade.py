@@ -172,6 +172,7 @@ class _Upgrade:
             fingerprint=fingerprint,
             command=COMMAND,
             only=only,
+            histories=self.histories,
             step=self.step,
             announce=self.announce,
         )

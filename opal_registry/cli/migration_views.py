@@ -1,23 +1,25 @@
 """How reports about migrations look; the documents are described in docs/commands.md."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opal_registry.authoring import Written
 from opal_registry.cli.output import Sheet, counted
 from opal_registry.cli.views import init_document, init_view
-from opal_registry.migrations.downgrade import DowngradePlan
-from opal_registry.migrations.environment import Ran
-from opal_registry.migrations.ready import Readiness, find_verdict
-from opal_registry.migrations.report import Current, Line
-from opal_registry.migrations.revision_file import Revision
-from opal_registry.migrations.steps import Step
-from opal_registry.upgrade import BindPlan, UpgradeReport
+
+if TYPE_CHECKING:  # a command has imported what it reports already, and the others need not
+    from opal_registry.authoring import Written
+    from opal_registry.migrations.downgrade import DowngradePlan
+    from opal_registry.migrations.environment import Ran
+    from opal_registry.migrations.ready import Readiness
+    from opal_registry.migrations.report import Current, Line
+    from opal_registry.migrations.revision_file import Revision
+    from opal_registry.migrations.steps import Step
+    from opal_registry.upgrade import BindPlan, UpgradeReport
 
 ATTENTION = {"unknown", "behind", "diverged"}
 
 
-def upgrade_document(report: UpgradeReport) -> dict[str, Any]:
+def upgrade_document(report: "UpgradeReport") -> dict[str, Any]:
     """What ``upgrade --json`` prints: what ``init`` does, and the revisions."""
     revisions = [_ran_document(ran) | {"bind": bind} for bind, ran in report.ran]
     held_back = [str(revision) for revision in report.held_back]
@@ -25,7 +27,7 @@ def upgrade_document(report: UpgradeReport) -> dict[str, Any]:
     return init_document(report.brought_up) | own
 
 
-def upgrade_view(report: UpgradeReport) -> list[Sheet | str]:
+def upgrade_view(report: "UpgradeReport") -> list[Sheet | str]:
     """What ``upgrade`` shows."""
     parts: list[Sheet | str] = []
     if report.ran:
@@ -36,7 +38,7 @@ def upgrade_view(report: UpgradeReport) -> list[Sheet | str]:
     return [*parts, *init_view(report.brought_up)] if report.brought_up.sub_apps else parts
 
 
-def plan_document(plans: Sequence[BindPlan]) -> dict[str, Any]:
+def plan_document(plans: "Sequence[BindPlan]") -> dict[str, Any]:
     """What ``plan --json`` prints."""
     return {
         "databases": {plan.bind: plan.where for plan in plans},
@@ -48,7 +50,7 @@ def plan_document(plans: Sequence[BindPlan]) -> dict[str, Any]:
     }
 
 
-def plan_view(plans: Sequence[BindPlan]) -> list[Sheet | str]:
+def plan_view(plans: "Sequence[BindPlan]") -> list[Sheet | str]:
     """What ``plan`` shows."""
     parts: list[Sheet | str] = []
     for plan in plans:
@@ -65,7 +67,7 @@ def plan_view(plans: Sequence[BindPlan]) -> list[Sheet | str]:
     return parts
 
 
-def downgrade_plan_view(plan: DowngradePlan) -> list[str]:
+def downgrade_plan_view(plan: "DowngradePlan") -> list[str]:
     """What a person is shown before being asked."""
     return [
         f"in {plan.home.where}, these are taken back:",
@@ -73,19 +75,21 @@ def downgrade_plan_view(plan: DowngradePlan) -> list[str]:
     ]
 
 
-def downgrade_document(ran: Sequence[Ran]) -> dict[str, Any]:
+def downgrade_document(ran: "Sequence[Ran]") -> dict[str, Any]:
     """What ``downgrade --json`` prints."""
     return {"taken_back": [_ran_document(each) for each in ran]}
 
 
-def downgrade_view(ran: Sequence[Ran]) -> list[Sheet | str]:
+def downgrade_view(ran: "Sequence[Ran]") -> list[Sheet | str]:
     """What ``downgrade`` shows."""
     summary = f"{counted(len(ran), 'revision')} taken back" if ran else "nothing to take back"
     return [_ran_sheet(ran), summary] if ran else [summary]
 
 
-def ready_document(found: Sequence[Readiness]) -> dict[str, Any]:
+def ready_document(found: "Sequence[Readiness]") -> dict[str, Any]:
     """What ``ready --json`` prints; no sub-apps where the ledger alone knew."""
+    from opal_registry.migrations.ready import find_verdict
+
     return {
         "verdict": find_verdict(found),
         "ready": all(each.is_ready for each in found),
@@ -102,20 +106,22 @@ def ready_document(found: Sequence[Readiness]) -> dict[str, Any]:
     }
 
 
-def ready_view(found: Sequence[Readiness]) -> list[Sheet | str]:
+def ready_view(found: "Sequence[Readiness]") -> list[Sheet | str]:
     """What ``ready`` shows: the verdict, and who is not simply ready."""
+    from opal_registry.migrations.ready import find_verdict
+
     rows = [(each.app, each.verdict, each.detail) for each in found if each.verdict != "ready"]
     return [find_verdict(found), Sheet(("sub-app", "verdict", "detail"), rows)]
 
 
-def written_document(written: Written | None) -> dict[str, Any]:
+def written_document(written: "Written | None") -> dict[str, Any]:
     """What ``revision --json`` and ``merge --json`` print."""
     if written is None:
         return {"revision": None}
     return {"revision": written.id, "name": written.app, "path": str(written.path), "pins": written.pins}
 
 
-def written_view(written: Written | None, name: str) -> str:
+def written_view(written: "Written | None", name: str) -> str:
     """What ``revision`` and ``merge`` show."""
     if written is None:
         return f"nothing to write: the history of {name} and its models say the same"
@@ -123,23 +129,23 @@ def written_view(written: Written | None, name: str) -> str:
     return f"written: {written.path}{f' (needs {pins})' if pins else ''}"
 
 
-def heads_document(heads: Sequence[Revision]) -> dict[str, Any]:
+def heads_document(heads: "Sequence[Revision]") -> dict[str, Any]:
     """What ``heads --json`` prints."""
     return {"heads": [_revision_document(head) for head in heads]}
 
 
-def heads_view(heads: Sequence[Revision]) -> list[Sheet | str]:
+def heads_view(heads: "Sequence[Revision]") -> list[Sheet | str]:
     """What ``heads`` shows."""
     rows = [(head.app, head.id, ", ".join(head.labels), head.title) for head in heads]
     return [Sheet(("sub-app", "head", "branch", "title"), rows)]
 
 
-def needs_attention(current: Current) -> bool:
+def needs_attention(current: "Current") -> bool:
     """Whether somebody should do something about where a database is."""
     return bool(current.unfinished) or (current.progress is not None and current.progress.state in ATTENTION)
 
 
-def current_document(found: Sequence[Current]) -> dict[str, Any]:
+def current_document(found: "Sequence[Current]") -> dict[str, Any]:
     """What ``current --json`` prints."""
     return {
         "current": [
@@ -158,13 +164,13 @@ def current_document(found: Sequence[Current]) -> dict[str, Any]:
     }
 
 
-def current_view(found: Sequence[Current]) -> list[Sheet | str]:
+def current_view(found: "Sequence[Current]") -> list[Sheet | str]:
     """What ``current`` shows."""
     rows = [(current.app, ", ".join(current.heads) or "-", _state(current), _detail(current)) for current in found]
     return [Sheet(("sub-app", "at", "state", "detail"), rows)]
 
 
-def history_document(name: str, lines: Sequence[Line]) -> dict[str, Any]:
+def history_document(name: str, lines: "Sequence[Line]") -> dict[str, Any]:
     """What ``history --json`` prints."""
     return {
         "name": name,
@@ -186,7 +192,7 @@ def history_document(name: str, lines: Sequence[Line]) -> dict[str, Any]:
     }
 
 
-def history_view(lines: Sequence[Line]) -> list[Sheet | str]:
+def history_view(lines: "Sequence[Line]") -> list[Sheet | str]:
     """What ``history`` shows."""
     rows = [
         (
@@ -201,7 +207,7 @@ def history_view(lines: Sequence[Line]) -> list[Sheet | str]:
     return [Sheet(("revision", "state", "applied, UTC", "version", "title"), rows)]
 
 
-def _how(line: Line) -> str:
+def _how(line: "Line") -> str:
     if not line.is_applied:
         return "pending"
     if line.is_changed:
@@ -209,11 +215,11 @@ def _how(line: Line) -> str:
     return "applied" if line.applied and line.applied.seconds is not None else "applied, from the models or stamped"
 
 
-def _state(current: Current) -> str:
+def _state(current: "Current") -> str:
     return current.progress.state if current.progress else "not installed here"
 
 
-def _detail(current: Current) -> str:
+def _detail(current: "Current") -> str:
     parts = [f"{each} (opal-db {each.command} goes on)" for each in current.unfinished]
     if current.progress and current.progress.pending:
         parts.append(f"pending: {', '.join(each.id for each in current.progress.pending)}")
@@ -225,7 +231,7 @@ def _detail(current: Current) -> str:
     return "; ".join(parts)
 
 
-def _ran_sheet(ran: Sequence[Ran]) -> Sheet:
+def _ran_sheet(ran: "Sequence[Ran]") -> Sheet:
     columns = ("sub-app", "revision", ">rows", ">time", "title")
     rows = [
         (each.revision.app, each.revision.id, str(each.rows or ""), f"{each.seconds:.2f} s", each.revision.title)
@@ -234,20 +240,20 @@ def _ran_sheet(ran: Sequence[Ran]) -> Sheet:
     return Sheet(columns, rows)
 
 
-def _step_sheet(steps: Sequence[Step]) -> Sheet:
+def _step_sheet(steps: "Sequence[Step]") -> Sheet:
     rows = [(step.app, step.revision.id, step.revision.phase, step.revision.title, step.why) for step in steps]
     return Sheet(("sub-app", "revision", "phase", "title", "why"), rows)
 
 
-def _ran_document(ran: Ran) -> dict[str, Any]:
+def _ran_document(ran: "Ran") -> dict[str, Any]:
     return _revision_document(ran.revision) | {"seconds": round(ran.seconds, 3), "rows": ran.rows}
 
 
-def _step_document(step: Step) -> dict[str, Any]:
+def _step_document(step: "Step") -> dict[str, Any]:
     return _revision_document(step.revision) | {"why": step.why}
 
 
-def _revision_document(revision: Revision) -> dict[str, Any]:
+def _revision_document(revision: "Revision") -> dict[str, Any]:
     return {
         "name": revision.app,
         "revision": revision.id,
@@ -257,6 +263,6 @@ def _revision_document(revision: Revision) -> dict[str, Any]:
     }
 
 
-def _needs(revision: Revision) -> list[str]:
+def _needs(revision: "Revision") -> list[str]:
     pins = [f"{app}@{each}" for app, ids in revision.pins.items() for each in ids]
     return [*(f"{revision.app}@{each}" for each in revision.needs), *pins]

@@ -27,6 +27,7 @@ from opal_registry.guard import find_place, guarded
 from opal_registry.migrations.history import History
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.migrations.statements import Statements
+from opal_registry.ownership.definitions import not_noted
 
 TRANSACTIONAL = {"postgresql", "sqlite"}
 """Databases that take DDL back."""
@@ -99,7 +100,10 @@ def run_revisions(
     runs = [_Run(history, each, connection, record, downgrade=downgrade) for each in revisions]
     url = connection.engine.url
     try:
-        with make_environment(connection, history, fn=lambda *_: [run.step for run in runs]) as environment:
+        with (
+            not_noted(),
+            make_environment(connection, history, fn=lambda *_: [run.step for run in runs]) as environment,
+        ):
             environment.run_migrations()
     except CommandError as error:
         what = f"the version table of {history.app!r} is not what it was: {error}"

@@ -7,6 +7,8 @@ involved; the call stack at that moment is not. What is noted here are facts onl
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -51,6 +53,7 @@ class Addition:
     definition: Definition
 
 
+_is_noting = ContextVar("opal_noting_definitions", default=True)
 _tables: WeakKeyDictionary[sa.Table, Definition] = WeakKeyDictionary()
 _additions: WeakKeyDictionary[sa.Table, list[Addition]] = WeakKeyDictionary()
 _mappers: WeakSet[sa_orm.Mapper[object]] = WeakSet()
@@ -106,6 +109,16 @@ def find_mapper(table: sa.Table) -> sa_orm.Mapper[object] | None:
     return next((mapper for mapper in _mappers if mapper.local_table is table and not mapper.single), None)
 
 
+@contextmanager
+def not_noted() -> Iterator[None]:
+    """Note nothing for the length of a block: what revisions define are no models, and nobody's."""
+    token = _is_noting.set(False)
+    try:
+        yield
+    finally:
+        _is_noting.reset(token)
+
+
 def capture_definition() -> Definition:
     """The definition that is happening now, read from the call stack."""
     frames = list(_iter_frames(sys._getframe(1)))
@@ -134,7 +147,8 @@ def _place(frame: FrameType) -> str:
 
 @sa.event.listens_for(sa.Table, "after_parent_attach")
 def _note_table(table: sa.Table, _metadata: SchemaVisitable) -> None:
-    _tables[table] = capture_definition()
+    if _is_noting.get():
+        _tables[table] = capture_definition()
 
 
 @sa.event.listens_for(sa.Column, "after_parent_attach")
