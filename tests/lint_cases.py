@@ -178,6 +178,22 @@ EXAMPLES = (
     Example("opal.M106", f"{CHECK})", f"{CHECK}, postgresql_not_valid=True)", PG, copied=True),
     Example("opal.M106", f"{CHECK})", f"op.execute('SET check_constraint_checks = 0')\n{CHECK})", MY, copied=True),
     Example(
+        "opal.M105",
+        "op.add_column('notes', sa.Column('by', sa.Integer(), sa.ForeignKey('users.id'), server_default='1'),"
+        " inline_references=True)",
+        "op.add_column('notes', sa.Column('by', sa.Integer(), server_default='1'))",
+    ),
+    Example(
+        "opal.M106",
+        "op.add_column('notes', sa.Column('n', sa.Integer(), sa.CheckConstraint('n > 0', name='n')))",
+        "op.add_column('notes', sa.Column('n', sa.Boolean()))",
+    ),
+    Example(
+        "opal.M106",
+        "op.add_column('notes', sa.Column('n', sa.Enum('a', name='n', native_enum=False, create_constraint=True)))",
+        "op.add_column('notes', sa.Column('n', sa.Enum('a', name='n', create_constraint=True)))",
+    ),
+    Example(
         "opal.M107",
         f"{CHECK}, postgresql_not_valid=True)\nop.execute('ALTER TABLE notes VALIDATE CONSTRAINT ck_notes_short')",
         f"{CHECK}, postgresql_not_valid=True)\n{FREE}op.execute('ALTER TABLE notes VALIDATE CONSTRAINT ck_notes_short')",
@@ -185,7 +201,7 @@ EXAMPLES = (
     ),
     Example("opal.M108", NOT_NULL, PROVED, PG, copied=True),
     Example("opal.M108", NOT_NULL, f"{TABLE}{NOT_NULL}", MY),
-    Example("opal.M109", RETYPE.format("sa.Integer(), postgresql_using='mood::int'"), RETYPE.format("sa.Text()"), PG),
+    Example("opal.M109", RETYPE.format("sa.Text(), postgresql_using='upper(mood)'"), RETYPE.format("sa.Text()"), PG),
     Example("opal.M109", RETYPE.format("sa.String(10)"), RETYPE.format("sa.String(40)")),
     Example("opal.M109", "op.alter_column('notes', 'mood', type_=sa.Text())", RETYPE.format("sa.String()"), PG),
     Example("opal.M109", RETYPE.format("sa.String(200)"), RETYPE.format("sa.String(63)"), MY),

@@ -117,7 +117,7 @@ for row in rows:
 """
     (finding,) = judge(tmp_path, body)
     assert (finding.rule, finding.level) == ("opal.M301", "warning")
-    assert finding.what == "it can be followed no further without a database: it asks the database something"
+    assert finding.what == "it asks the database something, and can be followed no further without one"
     assert (tmp_path / "r1.py").read_text().splitlines()[finding.line - 1].strip().startswith("rows = ")
 
 
@@ -129,6 +129,22 @@ def test_a_file_that_cannot_be_imported_is_said(tmp_path: Path) -> None:
     (finding,) = judge(tmp_path, "pass", more="\nimport no_such_module_here\n")
     assert finding.rule == "opal.M301"
     assert "ModuleNotFoundError: No module named 'no_such_module_here'" in finding.what
+
+
+def test_a_revision_is_followed_as_it_is_run_and_not_as_it_is_written_to_a_file(tmp_path: Path) -> None:
+    body = f"from alembic import context\nif not context.is_offline_mode():\n    {INDEX}"
+    assert rules(judge(tmp_path, body)) == ["opal.M101"]
+
+
+def test_one_without_a_function_to_run_is_said(tmp_path: Path) -> None:
+    (finding,) = judge(tmp_path, "pass", more="\ndel upgrade\n")
+    assert (finding.rule, finding.line) == ("opal.M301", 0)
+    assert "has no attribute 'upgrade'" in finding.what
+
+
+def test_a_table_is_new_only_after_it_was_made(tmp_path: Path) -> None:
+    assert "opal.M001" in rules(judge(tmp_path, f"op.drop_table('notes')\n{TABLE}"))
+    assert judge(tmp_path, f"{TABLE}op.drop_table('notes')") == []
 
 
 def test_statements_through_the_bind_are_recorded_as_well(tmp_path: Path) -> None:

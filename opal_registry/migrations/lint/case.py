@@ -84,14 +84,14 @@ class Case:
 
     @property
     def made(self) -> dict[str, int]:
-        """The tables that it makes itself, with which of its operations does."""
-        return {each.table: n for n, each in enumerate(self.acts) if isinstance(each.op, CreateTableOp)}
+        """The tables that it makes itself, with the place of the operation that does so first."""
+        return {each.table: n for n, each in reversed(list(enumerate(self.acts))) if isinstance(each.op, CreateTableOp)}
 
     def on_existing(self, *kinds: type[MigrateOperation]) -> Iterator[tuple[Act, Any]]:
         """Its operations of some kinds on tables that were there before it."""
         made = self.made
-        for each in self.acts:
-            if isinstance(each.op, kinds) and each.table not in made:
+        for place, each in enumerate(self.acts):
+            if isinstance(each.op, kinds) and made.get(each.table, place) >= place:
                 yield each, each.op
 
     def changes(self) -> Iterator[Act]:

@@ -60,7 +60,8 @@ def _retyped(case: Case) -> Iterator[Hit]:
     dialect = case.recording.context.dialect
     for act, op in case.on_existing(AlterColumnOp):
         new = op.modify_type
-        if new is None or is_free(op.existing_type, new, dialect) or _is_same_enum(case, op):
+        is_computed = bool(op.kw.get("postgresql_using"))
+        if new is None or _is_same_enum(case, op) or (not is_computed and is_free(op.existing_type, new, dialect)):
             continue
         old = "a type that existing_type does not tell" if op.existing_type is None else repr(op.existing_type)
         yield hit(act, f"it changes {act.table}.{op.column_name} from {old} to {new!r}", _beside(case, op))
@@ -132,7 +133,7 @@ def _numbered(case: Case) -> Iterator[Hit]:
 
 def _find_numbering(case: Case, column: Any) -> str:
     if column.identity is not None:
-        return "numbered by the database"
+        return "numbered by the database" if case.facts.dialect == "postgresql" else ""
     if column.computed is not None:
         is_stored = column.computed.persisted
         return "computed and stored" if is_stored or (is_stored is None and case.facts.dialect == "postgresql") else ""

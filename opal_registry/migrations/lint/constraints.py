@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import sqlalchemy as sa
 from alembic.operations.ops import AddColumnOp, AddConstraintOp, CreateCheckConstraintOp, CreateForeignKeyOp
 
 from opal_registry.migrations.lint.case import Case, free
@@ -20,8 +21,13 @@ def _foreign_keys(case: Case) -> Iterator[Hit]:
         if not _is_unchecked(case, act, "foreign"):
             yield hit(act, what, _rewrite(case, act, op, "foreign"))
     for act, op in case.on_existing(AddColumnOp):
-        if op.column.foreign_keys and not op.inline_references and not _is_unchecked(case, act, "foreign"):
+        if op.column.foreign_keys and not _is_empty(case, op) and not _is_unchecked(case, act, "foreign"):
             yield hit(act, f"it adds {act.table}.{op.column.name} with a foreign key", _inline(case, op))
+
+
+def _is_empty(case: Case, op: AddColumnOp) -> bool:
+    """Whether PostgreSQL knows that no row holds anything there: a foreign key within ``ADD COLUMN``, and no default."""
+    return case.facts.dialect == "postgresql" and bool(op.inline_references) and op.column.server_default is None
 
 
 def _checks(case: Case) -> Iterator[Hit]:
@@ -29,6 +35,24 @@ def _checks(case: Case) -> Iterator[Hit]:
         if not _is_unchecked(case, act, "check"):
             rewrite = _rewrite(case, act, op, "check")
             yield hit(act, f"it adds the constraint {op.constraint_name} (CHECK) to {act.table}", rewrite)
+    for act, op in case.on_existing(AddColumnOp):
+        if _has_check(case, op.column) and not _is_unchecked(case, act, "check"):
+            yield hit(act, f"it adds {act.table}.{op.column.name} with a CHECK", f"# the column first\n{_later(case)}")
+
+
+def _has_check(case: Case, column: Any) -> bool:
+    """Whether a column, or its type, comes with a CHECK; a type of the database's own needs none."""
+    if any(isinstance(each, sa.CheckConstraint) for each in column.constraints):
+        return True
+    is_native = isinstance(column.type, sa.Enum) and column.type.native_enum
+    is_native = is_native or (isinstance(column.type, sa.Boolean) and case.facts.dialect == "postgresql")
+    return bool(getattr(column.type, "create_constraint", False)) and not is_native
+
+
+def _later(case: Case) -> str:
+    postgresql = case.facts.dialect == "postgresql"
+    how = ", postgresql_not_valid=True), and validate it in an autocommit block" if postgresql else ") in a quiet hour"
+    return f"# then op.create_check_constraint(...{how}"
 
 
 def _is_unchecked(case: Case, act: Act, kind: str) -> bool:

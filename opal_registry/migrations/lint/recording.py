@@ -136,6 +136,8 @@ def record(revision: Revision, dialect: sa.Dialect) -> Recording:
             transactional_ddl=dialect.name in TRANSACTIONAL,
             target_metadata=sa.MetaData(naming_convention=NAMING_CONVENTION),
         )
+        vars(environment)["is_offline_mode"] = lambda: False  # what is run against a database counts
+        environment._install_proxy()
         recorder = _Recorder(revision, environment.get_context(), buffer)
         recorder.run()
     recorder.recording.sql = buffer.getvalue()
@@ -255,8 +257,8 @@ class _Recorder:
         steps = traceback.extract_tb(cause.__traceback__) if cause else []
         line = next((step.lineno or 0 for step in reversed(steps) if step.filename == self._file), 0)
         if isinstance(cause, (NeedsDatabaseError, NoInspectionAvailable)):
-            return "it asks the database something", line
-        return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}", line
+            return "it asks the database something, and can be followed no further without one", line
+        return f"it fails where nothing is executed: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}", line
 
 
 def _as_operation(statement: Any) -> MigrateOperation:

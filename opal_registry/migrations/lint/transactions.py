@@ -58,8 +58,7 @@ def _together(case: Case) -> Iterator[Hit]:
 
 def _lost(case: Case) -> Iterator[Hit]:
     if trouble := case.recording.trouble:
-        what = f"it can be followed no further without a database: {trouble}"
-        yield Hit(case.recording.trouble_line, what, "# let the database do it: op.execute(...) with one statement")
+        yield Hit(case.recording.trouble_line, trouble, "# let the database do it: op.execute(...) with one statement")
 
 
 def _counted(case: Case) -> Iterator[Hit]:
