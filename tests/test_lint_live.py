@@ -1,16 +1,19 @@
 """What ``opal-db lint`` proposes, and what it knows from a database, on real servers."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from opal_registry.migrations.environment import run_revisions
+from opal_registry.migrations.lint.conversions import is_free
 from opal_registry.migrations.lint.known import read_not_null, read_sizes
 from tests.databases import engine_of
-from tests.lint_cases import NOT_NULL, Example, iter_examples, judge
+from tests.lint_cases import NOT_NULL, Example, iter_examples, judge, rules
+from tests.postgres import Cluster
 from tests.revisions import make_history, revision
 
 TABLES = (
@@ -116,3 +119,80 @@ def test_only_a_validated_check_of_one_column_proves_that_it_holds_no_null(postg
         assert read_not_null(connection) == set()
         connection.exec_driver_sql("ALTER TABLE notes VALIDATE CONSTRAINT a")
         assert read_not_null(connection) == {("notes", "mood"), ("public.notes", "mood")}
+
+
+CONVERSIONS = [
+    (sa.String(20), sa.String(40)),
+    (sa.String(40), sa.String(20)),
+    (sa.String(60), sa.String(80)),
+    (sa.String(80), sa.String(120)),
+    (sa.String(80), sa.Text()),
+    (sa.Integer(), sa.BigInteger()),
+    (sa.Numeric(8, 2), sa.Numeric(10, 2)),
+    (sa.Numeric(8, 2), sa.Numeric(10, 3)),
+    (sa.DateTime(), sa.Date()),
+]
+WORDS = [f"{old!r} to {new!r}" for old, new in CONVERSIONS]
+
+
+def files(connection: sa.Connection, table: str) -> int:
+    """Where PostgreSQL keeps the rows of a table: elsewhere, once they were written anew."""
+    return int(connection.execute(sa.select(sa.func.pg_relation_filenode(table))).scalar_one())
+
+
+@pytest.mark.parametrize(("old", "new"), CONVERSIONS, ids=WORDS)
+def test_postgresql_writes_rows_anew_where_a_type_is_not_free(postgres18: Cluster, old: Any, new: Any) -> None:
+    name = postgres18.create_database()
+    with connected(postgres18.url(name)) as connection:
+        dialect = connection.dialect
+        before, after = (each.compile(dialect=dialect) for each in (old, new))
+        connection.exec_driver_sql(f"CREATE TABLE typed (c {before})")
+        connection.exec_driver_sql("INSERT INTO typed VALUES (NULL)")
+        there = files(connection, "typed")
+        connection.exec_driver_sql(f"ALTER TABLE typed ALTER COLUMN c TYPE {after}")
+        assert is_free(old, new, dialect) == (files(connection, "typed") == there)
+    postgres18.drop_database(name)
+
+
+@pytest.mark.parametrize(("old", "new"), CONVERSIONS, ids=WORDS)
+def test_what_is_free_on_mysql_mariadb_does_where_the_table_is_while_others_write(
+    mariadb_url: str, old: Any, new: Any
+) -> None:
+    with connected(mariadb_url) as connection:
+        dialect = connection.dialect
+        before, after = (each.compile(dialect=dialect) for each in (old, new))
+        connection.exec_driver_sql(f"CREATE TABLE typed (c {before}) CHARACTER SET utf8mb4 ROW_FORMAT=DYNAMIC")
+        change = sa.text(f"ALTER TABLE typed MODIFY c {after}, ALGORITHM=INPLACE, LOCK=NONE")
+        with nullcontext() if is_free(old, new, dialect) else pytest.raises(sa.exc.DBAPIError, match="INPLACE"):
+            connection.execute(change)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "sa.DateTime(), server_default=sa.func.now()",
+        "sa.DateTime(), server_default=sa.text(\"date_trunc('day', now())\")",
+        "sa.String(9), server_default='f()'",
+        "sa.JSON(), server_default=sa.text(\"json_build_object('a', 1)\")",
+        "sa.Uuid(), server_default=sa.text('gen_random_uuid()')",
+        "sa.DateTime(), server_default=sa.text('clock_timestamp()')",
+        "sa.Integer(), sa.Identity()",
+        "sa.Integer(), sa.Computed('id + 1', persisted=True)",
+        "sa.Integer()",
+    ],
+)
+def test_postgresql_writes_rows_anew_where_a_new_column_is_minded(
+    postgres18: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, definition: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    body = f"op.add_column('notes', sa.Column('c', {definition}))"
+    name = postgres18.create_database()
+    with connected(postgres18.url(name)) as connection:
+        connection.exec_driver_sql("INSERT INTO notes VALUES (1, NULL, NULL)")
+        there = files(connection, "notes")
+        connection.commit()
+        run(connection, tmp_path, f"c{abs(hash(definition))}", body)
+        (tmp_path / "judged").mkdir()
+        minded = {"opal.M110", "opal.M111"} & set(rules(judge(tmp_path / "judged", body)))
+        assert bool(minded) == (files(connection, "notes") != there)
+    postgres18.drop_database(name)

@@ -162,6 +162,23 @@ def test_what_a_table_creates_through_the_bind_is_known_as_operations(tmp_path: 
     assert rules(judge(tmp_path, body)) == ["opal.M101"]
 
 
+def test_statements_through_the_context_are_recorded_as_well(tmp_path: Path) -> None:
+    body = "from alembic import context\ncontext.execute('UPDATE notes SET x = 1')"
+    assert rules(judge(tmp_path, body)) == ["opal.M202"]
+
+
+def test_what_a_statement_returns_is_nobodys_guess(tmp_path: Path) -> None:
+    body = f"for row in op.get_bind().execute(sa.text('DELETE FROM notes RETURNING id')):\n    {INDEX}"
+    assert rules(judge(tmp_path, body)) == ["opal.M202", "opal.M301"]
+
+
+def test_names_that_have_to_be_quoted_are(tmp_path: Path) -> None:
+    body = "op.alter_column('Order', 'by', existing_type=sa.Integer(), nullable=False, schema='Lab')"
+    (finding,) = judge(tmp_path, body)
+    assert 'ALTER TABLE "Lab"."Order" VALIDATE CONSTRAINT' in finding.rewrite
+    assert "opal.M108" not in rules(judge(tmp_path, finding.rewrite))
+
+
 def test_enum_types_are_made_and_dropped_through_the_bind(tmp_path: Path) -> None:
     body = "sa.Enum('a', name='mood').create(op.get_bind(), checkfirst=True)\nsa.Enum(name='old').drop(op.get_bind())"
     assert judge(tmp_path, body) == []

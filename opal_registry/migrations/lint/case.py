@@ -116,9 +116,15 @@ class Case:
         return [use for use in found if column in ("", use.column)]
 
     def name_of(self, op: Any) -> str:
-        """What a constraint is called in the database, once the naming convention has had its say; quoted if need be."""
+        """What a constraint is called in the database, once the naming convention has had its say."""
         context = self.recording.context
-        return str(context.dialect.identifier_preparer.format_constraint(op.to_constraint(context)) or "")
+        name = context.dialect.identifier_preparer.format_constraint(op.to_constraint(context))
+        return unquoted(str(name or ""))
+
+    def quoted(self, name: str) -> str:
+        """The name of a table, with or without a schema, or of a column, as SQL says it."""
+        quote = self.recording.context.dialect.identifier_preparer.quote
+        return ".".join(quote(part) for part in name.split("."))
 
     def code(self, op: MigrateOperation) -> str:
         """An operation as a revision says it."""
@@ -134,6 +140,16 @@ class Case:
         copy = object.__new__(type(op))
         vars(copy).update(vars(op) | {"kw": {**op.kw, **options}})
         return self.code(copy)
+
+
+def unquoted(name: str) -> str:
+    """A name as rules compare it.
+
+    Example:
+        >>> unquoted('"Order"')
+        'Order'
+    """
+    return name.strip('"`')
 
 
 def is_concurrent(op: Any) -> bool:

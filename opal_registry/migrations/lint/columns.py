@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from alembic.operations.ops import AddColumnOp, AlterColumnOp, CreateCheckConstraintOp, DropConstraintOp
 from sqlalchemy.sql.elements import conv
 
-from opal_registry.migrations.lint.case import Case, free
+from opal_registry.migrations.lint.case import Case, free, unquoted
 from opal_registry.migrations.lint.conversions import is_free
 from opal_registry.migrations.lint.finding import Hit, Rule, hit
 from opal_registry.migrations.lint.indexes import QUIET
-from opal_registry.migrations.lint.recording import Act, RecreateOp
+from opal_registry.migrations.lint.recording import Act, RecreateOp, full_name
 
 STEADY = {
     "postgresql": "now current_timestamp current_date current_time localtimestamp localtime transaction_timestamp "
@@ -22,6 +22,10 @@ STEADY = {
     "mysql": "now current_timestamp localtime localtimestamp",
 }
 """Functions that give every row of one statement the same value; all others are taken for ones that do not."""
+
+
+LONGEST_NAME = 63
+"""So many characters of a name PostgreSQL keeps."""
 
 
 def _not_null(case: Case) -> Iterator[Hit]:
@@ -43,15 +47,15 @@ def _is_proved(case: Case, act: Act, op: AlterColumnOp) -> bool:
         if re.sub(r'["`()]', "", str(each.op.condition)).upper() == f"{op.column_name} IS NOT NULL".upper()
     }
     proofs = [each for other in before if other.transaction is None for each in other.statements]
-    return any(each.kind == "validate" and each.text.rpartition(" ")[2] in checks for each in proofs)
+    return any(each.kind == "validate" and unquoted(each.text.rpartition(" ")[2]) in checks for each in proofs)
 
 
 def _proving(case: Case, op: AlterColumnOp) -> str:
-    name, table = f"ck_{op.table_name}_{op.column_name}_not_null", op.table_name
-    condition = f"{op.column_name} IS NOT NULL"
+    name, table = f"ck_{op.table_name}_{op.column_name}_not_null"[:LONGEST_NAME], op.table_name
+    condition = f"{case.quoted(op.column_name)} IS NOT NULL"
     check = CreateCheckConstraintOp(conv(name), table, condition, schema=op.schema, postgresql_not_valid=True)
-    full = f"{op.schema}.{table}" if op.schema else table
-    validate = free(f"op.execute({f'ALTER TABLE {full} VALIDATE CONSTRAINT {name}'!r})")
+    full = case.quoted(full_name(table, op.schema))
+    validate = free(f"op.execute({f'ALTER TABLE {full} VALIDATE CONSTRAINT {case.quoted(name)}'!r})")
     drop = case.code(DropConstraintOp(conv(name), table, "check", schema=op.schema))
     return "\n".join([case.code(check), validate, case.code(op), drop])
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations.ops import AddColumnOp, AddConstraintOp, CreateCheckConstraintOp, CreateForeignKeyOp
 
-from opal_registry.migrations.lint.case import Case, free
+from opal_registry.migrations.lint.case import Case, free, unquoted
 from opal_registry.migrations.lint.finding import Hit, Rule, hit
 from opal_registry.migrations.lint.indexes import QUIET
 from opal_registry.migrations.lint.recording import Act
@@ -65,7 +65,7 @@ def _is_unchecked(case: Case, act: Act, kind: str) -> bool:
 
 def _rewrite(case: Case, act: Act, op: Any, kind: str) -> str:
     if case.facts.dialect == "postgresql":
-        sql = f"ALTER TABLE {act.table} VALIDATE CONSTRAINT {case.name_of(op)}"
+        sql = f"ALTER TABLE {case.quoted(act.table)} VALIDATE CONSTRAINT {case.quoted(case.name_of(op))}"
         return f"{case.changed(op, postgresql_not_valid=True)}\n{free(f'op.execute({sql!r})')}"
     if kind == "foreign":
         return _switched_off(case.code(op), "foreign_key_checks")
@@ -88,7 +88,7 @@ def _inline(case: Case, op: AddColumnOp) -> str:
 def _validated_at_once(case: Case) -> Iterator[Hit]:
     added = {(act.transaction, case.name_of(act.op)) for act in case.acts if isinstance(act.op, AddConstraintOp)}
     for act, statement in case.executes("validate"):
-        name = statement.text.rpartition(" ")[2]
+        name = unquoted(statement.text.rpartition(" ")[2])
         if act.transaction is not None and (act.transaction, name) in added:
             rewrite = free(f"op.execute({statement.text!r})")
             yield hit(act, f"it validates {name} in the transaction that added it", rewrite)

@@ -91,7 +91,7 @@ def _key(case: Case, act: Any, op: Any) -> Iterator[Hit]:
 def _using_index(op: Any, table: str, kind: str, case: Case) -> str:
     name = case.name_of(op)
     index = CreateIndexOp(conv(name), op.table_name, op.columns, schema=op.schema, unique=True, **CONCURRENT)
-    sql = f"ALTER TABLE {table} ADD CONSTRAINT {name} {kind} USING INDEX {name}"
+    sql = f"ALTER TABLE {case.quoted(table)} ADD CONSTRAINT {case.quoted(name)} {kind} USING INDEX {case.quoted(name)}"
     return f"{free(case.code(index))}\nop.execute({sql!r})"
 
 

@@ -4,7 +4,7 @@ import io
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -234,18 +234,16 @@ class _Recorder:
                 self._transaction += 1
 
     def _write(self, construct: Any, *arguments: Any, **options: Any) -> None:
-        """Write a statement as text, if it can be: some values have no text."""
-        with suppress(sa.exc.CompileError, NotImplementedError):
+        """Write a statement down, as text if it can be: some values have none. Alembic's belong to an operation already."""
+        adding = nullcontext() if self._inside else self._adding(_as_operation(construct))
+        with adding, suppress(sa.exc.CompileError, NotImplementedError):
             self._send(construct, *arguments, **options)
 
     def execute(self, statement: Any) -> "_Result":
-        """What a revision sends through its bind; what Alembic sends through it belongs to an operation already."""
-        if self._inside:
-            self._write(statement)
-        else:
+        """What is sent through the bind."""
+        if not self._inside:
             self._check(statement)
-            with self._adding(_as_operation(statement)):
-                self._write(statement)
+        self._write(statement)
         return _Result(self)
 
     def _check(self, statement: Any) -> None:
@@ -302,4 +300,7 @@ class _Result:
         """Nothing is open."""
 
     def __getattr__(self, name: str) -> Any:
+        raise NeedsDatabaseError
+
+    def __iter__(self) -> Iterator[Any]:
         raise NeedsDatabaseError

@@ -39,7 +39,7 @@ def _at_once(case: Case) -> Iterator[Hit]:
 
 
 def _in_parts(case: Case, act: Act) -> str:
-    sql = PARTS[case.facts.dialect].format(table=act.table or "...")
+    sql = PARTS[case.facts.dialect].format(table=case.quoted(act.table) if act.table else "...")
     return free(f"while op.get_bind().exec_driver_sql(\n    {sql!r}\n).rowcount:\n    pass")
 
 
