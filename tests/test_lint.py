@@ -181,6 +181,12 @@ def test_the_histories_that_come_with_the_suite_can_be_followed(quick_site: Site
         assert not [each for each in found if each[1] == "opal.M301" or each[2] == "error"]
 
 
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql"])
+def test_the_history_of_core_has_nothing_to_mind_that_is_not_waived(quick_site: Site, dialect: str) -> None:
+    done = quick_site.run("lint", "core", "--all", "--dialect", dialect, "--no-squawk")
+    assert (done.code, done.out.partition(";")[0]) == (0, "3 revisions: 0 errors, 0 warnings, 0 notes")
+
+
 class TestSquawk:
     @pytest.fixture
     def squawk(self) -> Squawk:

@@ -281,6 +281,15 @@ class TestWaivers:
         body = f"op.drop_index('ix', table_name='notes')  # opal: allow opal.M102 {self.REASON}"
         assert judge(tmp_path, body, "mysql") == []
 
+    def test_one_of_a_contract_may_be_needed_where_somebody_else_is_installed(self, tmp_path: Path) -> None:
+        body = "op.drop_column('notes', 'x')  # opal: allow opal.M002 because reports 2.0 is everywhere"
+        assert judge(tmp_path, body) == []
+
+    def test_one_that_waives_nothing_is_found_on_any_database(self, tmp_path: Path) -> None:
+        for dialect in ("postgresql", "mysql", "sqlite"):
+            found = judge(tmp_path, f"pass  # opal: allow opal.M108 {self.REASON}", dialect)
+            assert rules(found) == ["opal.M403"]
+
     def test_one_after_the_place_where_it_was_lost_is_left_alone(self, tmp_path: Path) -> None:
         body = f"op.get_bind().scalar('x')\n{INDEX}  # opal: allow opal.M101 {self.REASON}"
         assert rules(judge(tmp_path, body)) == ["opal.M301"]

@@ -15,9 +15,12 @@ def upgrade() -> None:
         users.add_column(sa.Column("email", sa.String(120)))
         users.add_column(sa.Column("is_active", sa.Boolean(), nullable=False, server_default=sa.true()))
         users.add_column(sa.Column("roles", sa.JSON()))
+        # opal: allow opal.M104 because people are thousands, not millions
         users.create_unique_constraint(op.f("uq_users_email"), ["email"])
+    # opal: allow opal.M201 because people are thousands, not millions
     op.execute("UPDATE users SET roles = '[]'")
     with op.batch_alter_table("users") as users:
+        # opal: allow opal.M108 because people are thousands, not millions
         users.alter_column("roles", existing_type=sa.JSON(), nullable=False)
 
 

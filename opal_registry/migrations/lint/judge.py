@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from opal_registry.migrations.lint.case import Case, Facts
 from opal_registry.migrations.lint.finding import SMALL, Finding, Hit, Rule
-from opal_registry.migrations.lint.recording import Recording, record
-from opal_registry.migrations.lint.rules import RULES
+from opal_registry.migrations.lint.recording import record
+from opal_registry.migrations.lint.rules import DECIDED, DIALECTS, RULES
 from opal_registry.migrations.lint.squawk import Squawk
 from opal_registry.migrations.lint.waivers import apply_waivers, read_waivers
 from opal_registry.migrations.revision_file import Revision
@@ -40,15 +40,10 @@ class Judge:
         made = self.made.setdefault(revision.app, set())
         case = Case(revision, recording, self.facts, frozenset(made))
         made.update(case.made)
-        findings = [self._finding(rule, hit) for rule in self._rules() for hit in rule.find(case)]  # type: ignore[misc]
-        judged = {rule.id for rule in self._rules()}
+        findings = [self._finding(rule, hit) for rule, hit in _apply(case)]
         if self.squawk and self.facts.dialect == "postgresql":
             findings += self.squawk.judge(recording)
-            judged |= self.squawk.judged
-        return self._with_waivers(revision, recording, findings, judged)
-
-    def _rules(self) -> Iterator[Rule]:
-        return (rule for rule in RULES if rule.find and self.facts.dialect in rule.why)
+        return self._with_waivers(case, _without_twins(findings))
 
     def _finding(self, rule: Rule, hit: Hit) -> Finding:
         rows = self._count(hit.tables)
@@ -62,13 +57,27 @@ class Judge:
         rows = [self.facts.rows.get(table) for table in tables]
         return max((each for each in rows if each is not None), default=None) if None not in rows else None
 
-    def _with_waivers(
-        self, revision: Revision, recording: Recording, findings: Iterable[Finding], judged: set[str]
-    ) -> list[Finding]:
-        waivers = read_waivers(revision.path.read_text("utf-8"))
-        lost_at = recording.trouble_line if recording.trouble else None
-        found = apply_waivers(_without_twins(findings), waivers, judged, lost_at=lost_at)
+    def _with_waivers(self, case: Case, findings: Sequence[Finding]) -> list[Finding]:
+        waivers = read_waivers(case.revision.path.read_text("utf-8"))
+        cases = [case, *_judge_elsewhere(case)] if waivers else [case]
+        needed = [(rule.id, hit.line) for each in cases for rule, hit in _apply(each)]
+        lost = [each.recording.trouble_line for each in cases if each.recording.trouble]
+        judged = DECIDED | (self.squawk.judged if self.squawk else set())
+        found = apply_waivers(findings, waivers, needed, judged, lost_at=min(lost, default=None))
         return sorted(found, key=lambda each: (each.line, each.rule))
+
+
+def _apply(case: Case) -> Iterator[tuple[Rule, Hit]]:
+    for rule in RULES:
+        if rule.find and case.facts.dialect in rule.why:
+            yield from ((rule, hit) for hit in rule.find(case))
+
+
+def _judge_elsewhere(case: Case) -> Iterator[Case]:
+    """The same revision for all databases, where nothing is known about them: a waiver may be needed for another one."""
+    for name in DIALECTS:
+        recording = record(case.revision, sa.make_url(f"{name}://").get_dialect()())
+        yield Case(case.revision, recording, Facts(name), case.own)
 
 
 def _without_twins(findings: Iterable[Finding]) -> list[Finding]:

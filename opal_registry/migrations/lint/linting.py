@@ -12,6 +12,7 @@ from opal_registry.migrations.lint.case import Facts
 from opal_registry.migrations.lint.finding import Finding
 from opal_registry.migrations.lint.judge import Judge
 from opal_registry.migrations.lint.known import family, find_owners, find_uses, read_not_null, read_sizes
+from opal_registry.migrations.lint.rules import DIALECTS
 from opal_registry.migrations.lint.squawk import Squawk, find_squawk
 from opal_registry.migrations.look import find_history, look
 from opal_registry.migrations.progress import find_applied
@@ -21,9 +22,6 @@ from opal_registry.schema.looking import look_at
 from opal_registry.store.revisions import NOWHERE
 from opal_registry.suite import LoadedSubApp
 from opal_registry.survey import Survey
-
-DIALECTS = ("postgresql", "mysql")
-"""Those that there are rules for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,4 +29,10 @@ RULES = (
     *WAIVERS,
 )
 
+DIALECTS = ("postgresql", "mysql")
+"""The databases that there are rules for."""
+
+DECIDED = {rule.id for rule in RULES} - {f"opal.M00{number}" for number in range(1, 6)}
+"""The rules that a revision decides alone; the others also depend on who is there."""
+
 BY_ID = {rule.id: rule for rule in RULES}

@@ -89,20 +89,26 @@ def _find_statement(statements: Sequence[range], lines: Sequence[str], line: int
 
 
 def apply_waivers(
-    findings: Sequence[Finding], waivers: Sequence[Waiver], judged: Collection[str], *, lost_at: int | None = None
+    findings: Sequence[Finding],
+    waivers: Sequence[Waiver],
+    needed: Collection[tuple[str, int]],
+    judged: Collection[str],
+    *,
+    lost_at: int | None,
 ) -> Iterator[Finding]:
     """Mark what is waived, and mind waivers that are at fault themselves.
 
     Args:
         findings: What the rules mind.
         waivers: Those of the file.
-        judged: The rules that were applied; a waiver of another one may be needed elsewhere.
+        needed: What is minded on any database: the rules, with the lines.
+        judged: The rules whose waivers may be found to waive nothing.
         lost_at: From which line on nothing was judged, if the revision could not be followed to its end.
     """
-    used = set[Waiver]()
+    minded = {*needed, *((finding.rule, finding.line) for finding in findings)}
+    used = {each for each in waivers if any((each.rule, line) in minded for line in each.statement)}
     for finding in findings:
         fitting = [each for each in waivers if each.rule == finding.rule and finding.line in each.statement]
-        used.update(fitting)
         reason = next((each.reason for each in fitting if each.reason), "")
         yield replace(finding, waived=reason)
     for waiver in waivers:
