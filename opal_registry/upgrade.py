@@ -102,10 +102,13 @@ def upgrade(
     """
     work = _Upgrade(registry, target, phase, step, announce)
     work.rename()
+    is_certain = False
     while True:
         report = work.bring_up(fingerprint)
-        if not work.run_pending():
+        was_pending = work.run_pending()
+        if not was_pending and (is_certain or not report.exit_code):
             break
+        is_certain = not was_pending  # what was found pending may just have been done by another run
     return UpgradeReport(target, tuple(work.ran), work.held_back, report)
 
 
@@ -178,16 +181,17 @@ class _Upgrade:
         )
 
     def run_pending(self) -> bool:
-        """Run what is pending; returns whether anything was."""
-        before = len(self.ran)
+        """Run what is pending; returns whether anything was, even if another run was faster."""
+        was_pending = False
         held_back: list[Revision] = []
         for bind in self.binds:
             plan = self.make_plan(bind).plan
             held_back += plan.held_back
             if plan.steps:
+                was_pending = True
                 self._run(bind)
         self.held_back = tuple(held_back)
-        return len(self.ran) > before
+        return was_pending
 
     @property
     def binds(self) -> list[str]:

@@ -26,7 +26,7 @@ from opal_registry.registry import Registry
 import opal_registry.status, sqlalchemy.dialects.postgresql, sqlalchemy.dialects.mysql
 print("ready", file=sys.stderr, flush=True)
 sys.stdin.readline()
-sys.exit(main(["init"]))
+sys.exit(main(sys.argv[1:]))
 """
 """Code of a run that has started, and begins when it is told to."""
 
@@ -67,9 +67,10 @@ class Ended:
         return int(found[1]) if found else 0
 
 
-def start_at_once(site: Site, environments: Sequence[Env]) -> list[Ended]:
+def start_at_once(site: Site, environments: Sequence[Env], *arguments: str) -> list[Ended]:
     """Start a run with each environment, and let them all begin when the last one is ready."""
-    runs = [site.start(site.core_python, "-c", AT_THE_GATE, env=env) for env in environments]
+    command = arguments or ("init",)
+    runs = [site.start(site.core_python, "-c", AT_THE_GATE, *command, env=env) for env in environments]
     for run in runs:
         assert run.stderr is not None
         assert run.stderr.readline() == "ready\n"
