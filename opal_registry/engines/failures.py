@@ -66,7 +66,7 @@ MEANINGS = (
     Meaning("SQLITE_CORRUPT", "", "the database file is damaged", "restore it from a backup"),
     Meaning("SQLITE_CANTOPEN", "", "the file cannot be opened", "check the path and the permissions of its directory"),
     Meaning("SQLITE_IOERR", "", "the file cannot be read or written", "check the disk and what it is mounted with"),
-    Meaning("57014 1317 1969 3024", "", "the server ended the statement: it took too long", "raise statement_timeout for this user, or run the command when less is going on"),
+    Meaning("57014 1317 1969 3024", "", "the server ended the statement: it took too long", "raise locks.statement_timeout, or statement_timeout for this user, or run the command when less is going on"),
     Meaning("40 1020 1213", "", "two transactions got into each other's way", "run the command again"),
     Meaning("", r"name or service not known|could not translate host|getaddrinfo|name resolution|resolve host|idna", "the host name is not known", "correct database.host"),
     Meaning("", r"query_wait_timeout", "PgBouncer had no connection to the server free in time", "raise its pool_size, or go to the server directly with database.migration_url"),

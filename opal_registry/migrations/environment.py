@@ -22,15 +22,18 @@ from opal_registry.base import NAMING_CONVENTION
 from opal_registry.engines.failures import explain, is_database_error
 from opal_registry.engines.kept_open import KeptOpen
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import DatabaseError, OpalError, PluginError, Problem
+from opal_registry.errors import DatabaseError, LockTimeoutError, OpalError, PluginError, Problem
 from opal_registry.guard import find_place, guarded
 from opal_registry.migrations.history import History
 from opal_registry.migrations.revision_file import Revision
-from opal_registry.migrations.statements import Statements
+from opal_registry.migrations.statements import READS, Statements
 from opal_registry.ownership.definitions import not_noted
 
 TRANSACTIONAL = {"postgresql", "sqlite"}
 """Databases that take DDL back."""
+
+MOST_SHOWN = 3
+"""So many of the statements that were committed are shown: the last ones."""
 
 CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|MERGE|WITH)\b", re.IGNORECASE)
 """Statements whose rows are counted."""
@@ -49,6 +52,10 @@ class Ran:
     revision: Revision
     seconds: float
     rows: int
+
+
+class CommittedError(LockTimeoutError):
+    """A revision met a lock after something of it had been committed, so that it is not simply run again."""
 
 
 Record = Callable[[sa.Connection, Ran], None]
@@ -105,35 +112,65 @@ def run_revisions(
             make_environment(connection, history, fn=lambda *_: [run.step for run in runs]) as environment,
         ):
             environment.run_migrations()
-    except CommandError as error:
+    except Exception as error:
+        if (failure := _find_failure(error, runs, history, url)) is error:
+            raise
+        raise failure from failure.__cause__ or error
+
+
+def _find_failure(error: Exception, runs: Sequence["_Run"], history: History, url: sa.URL) -> Exception:
+    """What went wrong first: with a connection that is broken, it cannot even be rolled back."""
+    begun = [run for run in runs if run.is_begun]
+    if begun and begun[-1].failure is not None:
+        return begun[-1].failure
+    if isinstance(error, CommandError):
         what = f"the version table of {history.app!r} is not what it was: {error}"
-        raise DatabaseError(Problem(what, describe_url(url), "run the command again")) from error
+        where = "; ".join([describe_url(url), *(run.doing for run in begun[-1:])])
+        return DatabaseError(Problem(what, where, "run the command again"))
+    if begun and is_database_error(error):
+        return explain(error, url, doing=begun[-1].doing)
+    return error
 
 
 class _Run:
-    """One revision that Alembic runs for us."""
+    """One revision that Alembic runs for us.
+
+    Attributes:
+        doing: What is done with it, for people.
+        is_begun: Whether it was begun.
+        failure: How it failed by itself, if it did.
+    """
+
+    failure: Exception | None = None
+    is_begun = False
 
     def __init__(
         self, history: History, revision: Revision, connection: sa.Connection, record: Record, *, downgrade: bool
     ) -> None:
         self._revision, self._connection, self._record = revision, connection, record
         self._rows = 0
+        self._sent: list[str] = []
+        self._committed: list[str] = []
         make = MigrationStep.downgrade_from_script if downgrade else MigrationStep.upgrade_from_script
         self.step = make(history.script.revision_map, history.script.get_revision(revision.id))
-        self._function, self._doing = self.step.migration_fn, "taking back" if downgrade else "running"
+        self._function = self.step.migration_fn
+        self.doing = f"{'taking back' if downgrade else 'running'} the revision {revision}"
         self._command = "downgrade" if downgrade else "upgrade"
         self.step.migration_fn = wraps(self._function)(lambda **arguments: self._call(**arguments))
         self._kept, self._done = KeptOpen(connection), 0
 
     def _call(self, **arguments: Any) -> None:
         started = time.perf_counter()
+        self.is_begun = True
         context: MigrationContext = alembic_context.get_context()
         autocommit_block = context.autocommit_block
 
         @contextmanager
         def lifted() -> Iterator[None]:
             with self._kept.lifted(), autocommit_block():
+                self._sent = self._committed = [*self._committed, *self._sent]
                 yield
+            self._sent = []
 
         vars(context)["autocommit_block"] = lifted
         if self._connection.dialect.name == "sqlite":
@@ -142,6 +179,9 @@ class _Run:
             with self._explained(), self._written_down(), self._kept.held(), self._counting():
                 self._function(**arguments)
             self._record(self._connection, Ran(self._revision, time.perf_counter() - started, self._rows))
+        except Exception as error:
+            self.failure = error
+            raise
         finally:
             del vars(context)["autocommit_block"]
 
@@ -160,11 +200,18 @@ class _Run:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        sa.event.listen(self._connection, "after_cursor_execute", self._count)
+        listeners = {"before_cursor_execute": self._note, "after_cursor_execute": self._count}
+        for event, listener in listeners.items():
+            sa.event.listen(self._connection, event, listener)
         try:
             yield
         finally:
-            sa.event.remove(self._connection, "after_cursor_execute", self._count)
+            for event, listener in listeners.items():
+                sa.event.remove(self._connection, event, listener)
+
+    def _note(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not READS.match(statement):
+            self._sent.append(f"{' '.join(statement.split()):.120}")
 
     def _count(self, _connection: object, cursor: Any, statement: str, *_: object) -> None:
         if CHANGES.match(statement):
@@ -173,23 +220,26 @@ class _Run:
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """What goes wrong names the revision, its file, and what is done about it."""
-        doing = f"{self._doing} the revision {self._revision}"
         try:
-            with guarded(doing, where=str(self._revision.path)):
+            with guarded(self.doing, where=str(self._revision.path)):
                 yield
         except PluginError as error:
             cause = error.__cause__
             if isinstance(cause, DatabaseError):
                 raise cause from None
             if cause is not None and is_database_error(cause):
-                where = f"{doing} ({find_place(cause) or self._revision.path})"
+                where = f"{self.doing} ({find_place(cause) or self._revision.path})"
                 raise self._with_what_stays(explain(cause, self._connection.engine.url, doing=where)) from cause
             raise self._with_what_stays(error) from cause
 
     def _with_what_stays(self, error: OpalError) -> OpalError:
-        """The same error, which says as well which statements were committed by themselves."""
-        if not self._done:
-            return error
-        stays = "its first statement has" if self._done == 1 else f"its first {self._done} statements have"
-        goes_on = f"{stays} taken effect already: the next run goes on after that"
-        return type(error)(*(replace(each, mend=f"{each.mend}; {goes_on}") for each in error.problems))
+        """The same error, which says as well what of the revision was committed before."""
+        kind, stays = type(error), ""
+        if self._done:
+            those = "its first statement has" if self._done == 1 else f"its first {self._done} statements have"
+            stays = f"{those} taken effect already: the next run goes on after that"
+        elif self._committed:
+            kind = CommittedError if isinstance(error, LockTimeoutError) else kind
+            stays = "what its autocommit_block sent, and what was sent before it, is not taken back, and the next run begins"
+            stays += f" at the beginning: see that it can, after {'; '.join(self._committed[-MOST_SHOWN:])}"
+        return kind(*(replace(each, mend=f"{each.mend}; {stays}") for each in error.problems)) if stays else error

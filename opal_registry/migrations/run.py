@@ -4,7 +4,7 @@ import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import sqlalchemy as sa
@@ -14,9 +14,10 @@ from opal_registry.engines.url import describe_url
 from opal_registry.errors import DatabaseError, LockTimeoutError, OpalError, Problem
 from opal_registry.guard import Step as Show
 from opal_registry.guard import quiet_step
-from opal_registry.migrations.environment import TRANSACTIONAL, Ran, run_revisions
+from opal_registry.migrations.environment import TRANSACTIONAL, CommittedError, Ran, run_revisions
 from opal_registry.migrations.foreign import run_command, run_env, write_release
 from opal_registry.migrations.history import History
+from opal_registry.migrations.leftovers import Leftover, find_leftovers
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.migrations.steps import Plan, Step
 from opal_registry.mixins import utc_now
@@ -83,11 +84,13 @@ class MigrationRun:
     def _run_recorded(self, connection: sa.Connection, check: Callable[[], None]) -> None:
         started_at = utc_now()
         self._prepare(connection, events.make_event(self.command, started_at))
+        before = self._tell_of_leftovers(connection)
         try:
-            self._run_all(connection, check)
+            with explained(self.engine.url):
+                self._run_all(connection, check)
         except OpalError as error:
             self._record_end(connection, started_at, events.FAILED, error=[each.what for each in error.problems])
-            raise
+            raise self._with_leftovers(error, before) from error.__cause__
         except KeyboardInterrupt:
             self._record_end(connection, started_at, events.INTERRUPTED)
             raise
@@ -98,11 +101,18 @@ class MigrationRun:
     ) -> None:
         """Write down how it ended; where it failed, whatever hinders that has been said by the error itself."""
         detail |= {"revisions": [str(ran.revision) for ran in self.done]}
-        event = events.make_event(self.command, started_at, outcome=outcome, **detail)
-        with suppress(*([] if outcome == events.DONE else [Exception])):
+        end = events.make_update(events.make_event(self.command, started_at, outcome=outcome, **detail))
+        try:
             connection.rollback()
             with connection.begin():
-                connection.execute(events.make_update(event))
+                connection.execute(end)
+        except Exception:
+            if outcome == events.DONE:
+                raise
+            with suppress(Exception):
+                connection.invalidate()
+            with suppress(Exception), self.engine.begin() as another:
+                another.execute(end)
 
     def _prepare(self, connection: sa.Connection, event: events.Event) -> None:
         """Bring the registry's own tables up to date, and write down that a run has begun."""
@@ -118,6 +128,28 @@ class MigrationRun:
             for statement in self.plan.crossings:
                 connection.execute(statement)
 
+    def _tell_of_leftovers(self, connection: sa.Connection) -> set[Leftover]:
+        """Name the indexes on the sub-apps' tables that are not valid; returns those of the whole database."""
+        columns = read_own_columns(connection, read_catalog(connection))
+        entries = ledger.read_ledger(connection, columns)
+        tables = {table for step in self.plan.steps if step.app in entries for table in entries[step.app].tables}
+        found = find_leftovers(connection)
+        connection.rollback()
+        for each in found:
+            if each.table in tables:
+                what = f"the index {each.name} on {each.table} is not valid, as a CREATE INDEX CONCURRENTLY that failed leaves it"
+                self.announce(f"{what}: {each.remedy}")
+        return set(found)
+
+    def _with_leftovers(self, error: OpalError, before: set[Leftover]) -> OpalError:
+        """The same error, which says as well which indexes are left behind and how to be rid of them."""
+        new: list[Leftover] = []
+        with suppress(Exception), self.engine.connect() as connection:
+            new = [each for each in find_leftovers(connection) if each not in before]
+        first, *others = error.problems
+        remedy = "".join(f"; an index is left behind that is not valid: {each.remedy}" for each in new)
+        return type(error)(replace(first, mend=first.mend + remedy), *others) if new else error
+
     def _run_all(self, connection: sa.Connection, check: Callable[[], None]) -> None:
         self._refuse_what_is_unfinished(connection)
         pauses = retry_pauses(self.locks.retries)
@@ -128,7 +160,8 @@ class MigrationRun:
                     self._run_group(connection, self.plan.histories[app], list(steps))
             except LockTimeoutError as error:
                 pause = next(pauses, None)
-                if pause is None or isinstance(error, AnotherRunError) or self.engine.dialect.name == "sqlite":
+                is_final = isinstance(error, (AnotherRunError, CommittedError)) or self.engine.dialect.name == "sqlite"
+                if pause is None or is_final:
                     raise
                 time.sleep(pause)
 
@@ -152,8 +185,8 @@ class MigrationRun:
 
     def _run_group(self, connection: sa.Connection, history: History, steps: Sequence[Step]) -> None:
         def note(connection: sa.Connection, ran: Ran) -> None:
-            check_foreign_keys(connection, broken)
-            with explained(self.engine.url, doing=f"recording the revision {ran.revision}"):
+            check_foreign_keys(connection, broken, ran.revision)
+            with explained(self.engine.url, doing=f"recording the revision {ran.revision} ({ran.revision.path})"):
                 if self.engine.dialect.name not in TRANSACTIONAL:
                     connection.execute(journal.make_finish(ran.revision.app, ran.revision.id))
                 record(connection, history, ran, is_gone=self.downgrade)
@@ -188,6 +221,8 @@ class MigrationRun:
     def _connect(self) -> Iterator[sa.Connection]:
         """A connection whose statements wait for a table that is in use for so long and no longer."""
         limit = make_limit_of_waiting(self.engine.dialect.name, self.locks.ddl_lock_timeout)
+        if self.locks.statement_timeout is not None and self.engine.dialect.name == "postgresql":
+            limit += f"; SET LOCAL statement_timeout = {max(1, int(self.locks.statement_timeout * 1000))}"
         with self.engine.connect() as connection:
             if self.engine.dialect.name == "sqlite":
                 with without_foreign_keys(connection):
@@ -219,9 +254,10 @@ def without_foreign_keys(connection: sa.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.rollback()
-        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
-        connection.rollback()
+        with suppress(Exception):  # it may be closed, or broken
+            connection.rollback()
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+            connection.rollback()
 
 
 def find_broken_keys(connection: sa.Connection) -> dict[tuple[str, str], int]:
@@ -233,8 +269,8 @@ def find_broken_keys(connection: sa.Connection) -> dict[tuple[str, str], int]:
     return found
 
 
-def check_foreign_keys(connection: sa.Connection, before: Mapping[tuple[str, str], int]) -> None:
-    """See to it that no more rows lost what they refer to; the transaction is not committed then.
+def check_foreign_keys(connection: sa.Connection, before: Mapping[tuple[str, str], int], revision: Revision) -> None:
+    """See to it that a revision took from no more rows what they refer to; the transaction is not committed then.
 
     Raises:
         DatabaseError: If some did.
@@ -243,7 +279,7 @@ def check_foreign_keys(connection: sa.Connection, before: Mapping[tuple[str, str
     problems = [
         Problem(
             f"{number - before.get(pair, 0)} rows of {pair[0]} refer to rows of {pair[1]} that are not there any more",
-            describe_url(connection.engine.url),
+            f"{describe_url(connection.engine.url)}; running the revision {revision} ({revision.path})",
             "correct the revision: it was taken back",
         )
         for pair, number in sorted(after.items())

@@ -244,6 +244,8 @@ class LocksSettings(Section):
     """How long one statement may wait for a table that is in use."""
     retries: Annotated[Whole, Field(ge=0, le=100)] = 5
     """How often such a statement is tried again."""
+    statement_timeout: PositiveDuration | None = None
+    """How long one statement of a revision may take, on PostgreSQL; no limit but the server's own if it is not set."""
 
 
 class ChecksSettings(Section):

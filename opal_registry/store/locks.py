@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from random import SystemRandom
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -35,6 +36,7 @@ from opal_registry.store.native_locks import (
 from opal_registry.store.sidecar import Sidecar
 
 LONGEST_PAUSE = 5.0
+CHANCE = SystemRandom()
 
 PATIENCE = 1.0
 """So many seconds of waiting for somebody without a name are no news."""
@@ -201,11 +203,13 @@ def make_limit_of_waiting(dialect: str, seconds: float) -> str:
 def retry_pauses(retries: int) -> Iterator[float]:
     """How long to wait before each further attempt: twice as long each time, within reason.
 
+    Each pause is cut by up to a half, at random, so that runs which got into each other's way do not do so again.
+
     Example:
-        >>> list(retry_pauses(3))
-        [0.2, 0.4, 0.8]
+        >>> [longest / 2 <= pause <= longest for longest, pause in zip((0.2, 0.4, 0.8), retry_pauses(3), strict=True)]
+        [True, True, True]
     """
-    return (min(0.2 * 2**attempt, LONGEST_PAUSE) for attempt in range(retries))
+    return (min(0.2 * 2**attempt, LONGEST_PAUSE) * CHANCE.uniform(0.5, 1) for attempt in range(retries))
 
 
 def _make_locks(connection: sa.Connection, statement_wait: float | None = None) -> Sequence[Lock]:
