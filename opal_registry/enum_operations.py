@@ -10,7 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
+from alembic.autogenerate.render import _alter_column  # what its own renderer of that operation is
 from alembic.operations import ops
+from sqlalchemy.dialects import postgresql
+
+NAMES: Any = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 
 
 class CreateType(ops.MigrateOperation):
@@ -30,8 +34,12 @@ class DropType(ops.MigrateOperation):
 class AddValues(ops.MigrateOperation):
     """Give an enum type of PostgreSQL more values; they cannot be taken away again."""
 
-    def __init__(self, name: str, values: Sequence[str]) -> None:
-        self.name, self.values = name, values
+    def __init__(self, kind: sa.Enum, values: Sequence[str]) -> None:
+        self.kind, self.values = kind, values
+
+
+class BecomeType(ops.AlterColumnOp):
+    """Give a column an enum type; PostgreSQL has to be told how."""
 
 
 @renderers.dispatch_for(CreateType)
@@ -46,8 +54,15 @@ def _render_drop(_context: AutogenContext, operation: DropType) -> str:
 
 @renderers.dispatch_for(AddValues)
 def _render_values(_context: AutogenContext, operation: AddValues) -> list[str]:
-    texts = [f"ALTER TYPE {operation.name} ADD VALUE IF NOT EXISTS {_quoted(value)}" for value in operation.values]
+    name = NAMES.format_type(operation.kind)
+    texts = [f"ALTER TYPE {name} ADD VALUE IF NOT EXISTS {_quoted(value)}" for value in operation.values]
     return [f'if op.get_context().dialect.name == "postgresql": op.execute({text!r})' for text in texts]
+
+
+@renderers.dispatch_for(BecomeType)
+def _render_become(context: AutogenContext, operation: BecomeType) -> str:
+    using = f"{NAMES.quote(operation.column_name)}::text::{NAMES.format_type(operation.modify_type)}"
+    return f"{_alter_column(context, operation).removesuffix(')')},\n{' ' * 11}postgresql_using={using!r})"
 
 
 def write_enum(kind: sa.Enum, *, more: str = ", create_type=False") -> str:
@@ -76,7 +91,7 @@ def add_enum_operations(connection: sa.Connection, script: ops.MigrationScript, 
     """
     upgrade, downgrade = script.upgrade_ops_list[0], script.downgrade_ops_list[0]
     there = _find_types(connection)
-    by_models = {
+    by_models: dict[str, Any] = {
         _name(column.type): column.type for table in tables for column in table.columns if is_named_enum(column.type)
     }
     used = {_name(kind): kind for kind in _iter_used(upgrade)}
@@ -85,9 +100,22 @@ def add_enum_operations(connection: sa.Connection, script: ops.MigrationScript, 
     gone = [
         kind for name, kind in sorted({_name(k): k for k in _iter_used(downgrade)}.items()) if name not in by_models
     ]
-    lacking = [AddValues(name, values) for name, values in _iter_lacking(by_models, there)]
+    lacking = [AddValues(by_models[name], values) for name, values in _iter_lacking(by_models, there)]
+    for container in (upgrade, downgrade):
+        _tell_how(container)
     upgrade.ops[:] = [*lacking, *map(CreateType, used.values()), *upgrade.ops, *map(DropType, gone)]
     downgrade.ops[:] = [*map(CreateType, gone), *downgrade.ops, *map(DropType, new)]
+
+
+def _tell_how(container: ops.OpContainer) -> None:
+    """Replace what gives columns an enum type."""
+    for number, operation in enumerate(container.ops):
+        if isinstance(operation, ops.OpContainer):
+            _tell_how(operation)
+        elif isinstance(operation, ops.AlterColumnOp) and is_named_enum(operation.modify_type):
+            told = BecomeType(operation.table_name, operation.column_name)
+            vars(told).update(vars(operation))
+            container.ops[number] = told
 
 
 def _find_types(connection: sa.Connection) -> dict[str, Sequence[str]]:
@@ -154,4 +182,4 @@ def _full(name: str, schema: str | None) -> str:
 
 
 def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+    return "'" + value.replace("'", "''").replace(":", "\\:") + "'"
