@@ -8,18 +8,24 @@ from pathlib import Path
 from alembic.util import CommandError, rev_id
 
 from opal_registry.autogenerate import Drawn, draw_differences
+from opal_registry.engines.url import describe_url
 from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, quiet_step
 from opal_registry.migrations.history import History, load_histories, load_history
+from opal_registry.migrations.location import find_location
 from opal_registry.migrations.look import Target, find_app, look
+from opal_registry.migrations.progress import find_progress
 from opal_registry.registry import Registry
 from opal_registry.schema.catalog import read_catalog
 from opal_registry.scratch import make_scratch
+from opal_registry.store.revisions import NOWHERE
 from opal_registry.suite import LoadedSubApp
-from opal_registry.upgrade import closure, upgrade
+from opal_registry.upgrade import upgrade
 
 NOBODY: Mapping[str, str] = {}
-NOTHING = Drawn("", "", (), is_contract=False)
+PHASES_OF = {None: None, False: "expand", True: "contract"}
+
+NOTHING = Drawn("", "", (), is_contract=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,9 @@ def write_revision(
     """
     app = _find_source(registry, name)
     history = load_history(app, registry.get_dialect(app.sub_app.bind), may_be_missing=True)
+    if taken := [str(each) for each in history.revisions.values() if branch_label in each.labels]:
+        what = f"there is a branch {branch_label!r} already: it begins with {taken[0]}"
+        raise ConfigError(Problem(what, str(history.location.folder), "choose another name for --branch-label"))
     with _folder(history.location.folder):
         drawn: Drawn | None = NOTHING
         if not is_empty:
@@ -159,21 +168,35 @@ def _find_source(registry: Registry, name: str) -> LoadedSubApp:
 
 def _compare(registry: Registry, app: LoadedSubApp, history: History, given: Collection[str] = ()) -> Drawn | None:
     """Compare with a database that everything up to the history's heads was run in."""
+    _refuse_shared_schemas(registry, app)
     with make_scratch(registry, app.sub_app.bind) as scratch:
         upgrade(scratch, Target(app.name))
-        unknown = _find_tables(scratch) - _known(scratch) - set(given)
+        schemas = {None, *(table.schema for table in app.tables), app.sub_app.schema}
+        unknown = _find_tables(scratch, schemas) - _known(scratch) - set(given)
         if unknown:  # tables that no model knows any more: whose are they?
             unknown -= _made_by_others(registry, app)
         with scratch.migration_engine().connect() as connection:
             return draw_differences(connection, scratch.suite.get(app.name), history, unknown)
 
 
-def _find_tables(registry: Registry) -> set[str]:
-    """The names of all tables that a database holds, but for the registry's own."""
+def _refuse_shared_schemas(registry: Registry, app: LoadedSubApp) -> None:
+    """On MySQL a schema is a database: the tables of a scratch database would be made in the real one."""
+    url = registry.migration_engine(app.sub_app.bind).url
+    needed = [each for each in registry.suite.sub_apps if each.sub_app.bind == app.sub_app.bind]
+    schemas = sorted({table.schema for each in needed for table in each.tables if table.schema})
+    if schemas and url.get_backend_name() in {"mysql", "mariadb"}:
+        what = f"models of {app.name!r}, or of what it needs, are in a database of their own: {', '.join(schemas)}"
+        raise ConfigError(Problem(what, describe_url(url), "compare with the live database (--live)"))
+
+
+def _find_tables(registry: Registry, schemas: Collection[str | None]) -> set[str]:
+    """The names of all tables that some schemas of a database hold, but for the registry's own."""
     with registry.migration_engine().connect() as connection:
         relations = read_catalog(connection).relations
     found = {
-        relation.name for (schema, _), relation in relations.items() if schema is None and relation.kind == "table"
+        f"{schema}.{relation.name}" if schema else relation.name
+        for (schema, _), relation in relations.items()
+        if schema in schemas and relation.kind == "table"
     }
     return {name for name in found if not name.startswith("opal_")}
 
@@ -187,13 +210,19 @@ def _made_by_others(registry: Registry, app: LoadedSubApp) -> set[str]:
     with make_scratch(registry, app.sub_app.bind) as scratch:
         for need in app.needs:
             upgrade(scratch, Target(need))
-        return _find_tables(scratch)
+        return _find_tables(scratch, {None})
 
 
 def _compare_live(registry: Registry, app: LoadedSubApp, history: History) -> Drawn | None:
+    engine = registry.migration_engine(app.sub_app.bind)
     found = look(registry, app.sub_app.bind, [app])
+    progress = find_progress(history, found.standings.get(app.name, NOWHERE), has_tables=False)
+    if progress.state != "current":
+        what = f"the database is not at the heads of {app.name!r}, but {progress.state}"
+        mend = f"opal-db upgrade {app.name} first, or compare without --live"
+        raise ConfigError(Problem(what, describe_url(engine.url), mend))
     entry = found.entries.get(app.name)
-    with registry.migration_engine(app.sub_app.bind).connect() as connection:
+    with engine.connect() as connection:
         return draw_differences(connection, app, history, entry.tables if entry else ())
 
 
@@ -213,13 +242,14 @@ def _write(
         script = history.script.generate_revision(
             id_,
             message,
+            docstring=_escape(message),
             head=head if history.revisions else "base",
             branch_labels=branch_label,
             upgrades=drawn.upgrade,
             downgrades=drawn.downgrade,
             imports="\n".join(drawn.imports),
             opal_depends_on=repr(pins),
-            opal_phase="contract" if drawn.is_contract else "expand",
+            opal_phase=PHASES_OF[drawn.is_contract],
             more={name: value for name, value in more.items() if value},
         )
     except CommandError as error:
@@ -230,9 +260,27 @@ def _write(
     return Written(app.name, id_, Path(script.path), pins)
 
 
+def _escape(message: str) -> str:
+    """A message as it stands in a docstring, whatever it is made of."""
+    text = " ".join(message.split()) or "A revision"
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
 def _iter_pins(registry: Registry, app: LoadedSubApp) -> Iterator[tuple[str, list[str]]]:
-    """The heads of those that it needs: what its revisions were written for."""
+    """The heads of those that it needs in its database: what its revisions were written for."""
     histories = load_histories(registry.suite.sub_apps, registry.get_dialect)
-    for need in sorted(closure(registry.suite, app.name) - {app.name}):
-        if need in app.needs and need in histories and histories[need].heads:
+    for need in app.needs:
+        is_here = registry.suite.get(need).sub_app.bind == app.sub_app.bind
+        if is_here and need in histories and histories[need].heads:
             yield need, list(histories[need].heads)
+
+
+def find_absent(registry: Registry) -> list[str]:
+    """The sub-apps that revisions pin and a registry lacks: those that models needed once, and need no more."""
+    histories = load_histories([app for app in registry.suite.sub_apps if _is_there(app)])
+    here = {app.name for app in registry.suite.sub_apps}
+    return sorted({pinned for history in histories.values() for pinned in history.pinned} - here)
+
+
+def _is_there(app: LoadedSubApp) -> bool:
+    return app.sub_app.migrations is not None and find_location(app).folder.is_dir()

@@ -1,5 +1,6 @@
 """How the models of a sub-app differ from a database, as Alembic's operations: its own tables, and nobody else's."""
 
+import inspect
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,16 +10,22 @@ import sqlalchemy as sa
 from alembic.autogenerate import produce_migrations
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _render_python_into_templatevars  # what its own command renders a file with
+from alembic.ddl.postgresql import PostgresqlImpl
 from alembic.operations import ops
 from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
 
 from opal_registry.enum_operations import add_enum_operations, is_named_enum, write_enum
 from opal_registry.migrations.environment import make_environment
 from opal_registry.migrations.history import History
 from opal_registry.mixins import ServerNow, UtcDateTime
+from opal_registry.schema_operations import add_schemas
 from opal_registry.suite import LoadedSubApp
 
 NOW = re.compile(r"(now|current_timestamp)\s*(\(\d?)?", re.IGNORECASE)
+
+TEXT = re.compile(r"\(*'((?:[^']|''|\\')*)'\)*(::[^']+)?", re.DOTALL)
+"""A text as databases write it, perhaps in parentheses, perhaps with its type."""
 
 PLUGINS = ("alembic.autogenerate.*", "alembic.ext.checkconstraint_byname")
 
@@ -31,13 +38,13 @@ class Drawn:
         upgrade: The body of ``upgrade``.
         downgrade: The body of ``downgrade``.
         imports: What these need beside Alembic and SQLAlchemy.
-        is_contract: Whether it takes something away.
+        is_contract: Whether it takes something away; None if that is left to what somebody writes.
     """
 
     upgrade: str
     downgrade: str
     imports: tuple[str, ...]
-    is_contract: bool
+    is_contract: bool | None
 
 
 def draw_differences(
@@ -56,8 +63,11 @@ def draw_differences(
     """
     chosen = _Choice(app, tables)
     with make_environment(connection, history, **chosen.options()) as environment:
+        _compare_defaults(environment.get_context())
         script = produce_migrations(environment.get_context(), chosen.metadata)  # type: ignore[arg-type]  # or several
         add_enum_operations(connection, script, app.tables)
+        add_schemas(connection, script.upgrade_ops_list[0])
+        drop_doubled_checks(script.upgrade_ops_list[0], app.tables)
         connection.rollback()
         is_empty = script.upgrade_ops_list[0].is_empty()
         return None if is_empty else _render(environment, script, chosen.metadata)
@@ -81,7 +91,7 @@ class _Choice:
             "include_object": self.has_object,
             "include_schemas": any(table.schema for table in self._tables),
             "compare_type": True,
-            "compare_server_default": is_other_default,
+            "compare_server_default": True,
             "render_item": render_item,
             "autogenerate_plugins": PLUGINS,
         }
@@ -97,12 +107,54 @@ class _Choice:
         return kind != "table" or is_reflected or item in self._tables
 
 
-def is_other_default(
-    _context: object, _there: object, _column: object, there: str | None, _default: object, wanted: str | None
-) -> bool | None:
-    """Whether a default differs; "now" is the same however it is written, and whatever fraction of a second it has."""
-    both_now = all(text is not None and NOW.fullmatch(text.strip("() ")) for text in (there, wanted))
-    return False if both_now else None
+def _compare_defaults(context: MigrationContext) -> None:
+    """Have defaults compared by :func:`is_other_default` first; Alembic's own way to say so fails at computed columns."""
+    ask = context.impl.compare_server_default
+    is_mysql = context.dialect.name in {"mysql", "mariadb"}
+
+    def compare(there: Any, column: Any, wanted: str | None, found: str | None) -> bool:
+        is_other = is_other_default(column.server_default, found, wanted, is_mysql=is_mysql)
+        return bool(ask(there, column, wanted, found)) if is_other is None else is_other  # type: ignore[no-untyped-call]
+
+    vars(context.impl)["compare_server_default"] = compare
+
+
+def is_other_default(default: object, there: str | None, wanted: str | None, *, is_mysql: bool = False) -> bool | None:
+    """Whether a default differs, where that can be told from its text; None if the database has to be asked.
+
+    "Now" is the same however it is written, and whatever fraction of a second it has; a text is what it says.
+
+    Args:
+        default: The model's default.
+        there: The database's, as it writes it.
+        wanted: The model's, as the database would write it.
+        is_mysql: Whether a backslash is MySQL's way to quote.
+    """
+    if all(text is not None and NOW.fullmatch(text.strip("() ")) for text in (there, wanted)):
+        return False
+    found = TEXT.fullmatch(there or "")
+    if not (found and isinstance(default, sa.DefaultClause) and isinstance(default.arg, str)):
+        return None
+    text = found[1].replace("''", "'")
+    return (re.sub(r"\\(.)", r"\1", text) if is_mysql else text) != default.arg
+
+
+def drop_doubled_checks(container: ops.OpContainer, tables: Collection[sa.Table]) -> None:
+    """Let no check be added twice: a new column's type brings its own, as that of an enum that is no type."""
+    bound = {
+        (table.name, check.name): {column.name for column in check.columns}
+        for table in tables
+        for check in table.constraints
+        if isinstance(check, sa.CheckConstraint) and check._type_bound
+    }
+    new = {(each.table_name, each.column.name) for each in container.ops if isinstance(each, ops.AddColumnOp)}
+    for each in list(container.ops):
+        if isinstance(each, ops.OpContainer):
+            drop_doubled_checks(each, tables)
+        elif isinstance(each, ops.CreateCheckConstraintOp):
+            names = bound.get((each.table_name, each.constraint_name), ())
+            if any((each.table_name, name) in new for name in names):
+                container.ops.remove(each)
 
 
 def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[False]:
@@ -110,15 +162,29 @@ def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[
     module = type(item).__module__
     if kind == "type" and is_named_enum(item):
         return write_enum(item)
+    if kind == "type" and module.startswith("sqlalchemy.dialects.postgresql"):
+        return _render_postgresql(item, context)
     if kind == "type" and module.partition(".")[0] not in {"sqlalchemy", "alembic"}:
         context.imports.add(f"import {module}")
-        return f"{module}.UtcDateTime()" if type(item) is UtcDateTime else False
+        return f"{module}.{type(item).__qualname__}()" if _takes_nothing(type(item)) else False
     if kind == "server_default" and isinstance(item, sa.DefaultClause):
         if isinstance(item.arg, ServerNow):
             context.imports.add(f"import {ServerNow.__module__}")
             return f"{ServerNow.__module__}.ServerNow()"
         return "sa.func.now()" if isinstance(item.arg, sa.sql.functions.now) else False
     return False
+
+
+def _takes_nothing(kind: type) -> bool:
+    """Whether a type is made without arguments; Alembic would write those of the type that it decorates."""
+    return kind is UtcDateTime or ("__init__" in vars(kind) and len(inspect.signature(kind).parameters) == 0)
+
+
+def _render_postgresql(item: Any, context: AutogenContext) -> str | Literal[False]:
+    """A type of PostgreSQL, also where it is written on another database: as a variant, that is."""
+    context.imports.add("from sqlalchemy.dialects import postgresql")
+    impl = PostgresqlImpl.__new__(PostgresqlImpl)  # for its renderers alone, which ask no database
+    return impl.render_type(item, context)
 
 
 def _render(environment: EnvironmentContext, script: ops.MigrationScript, metadata: Any) -> Drawn:

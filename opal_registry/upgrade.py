@@ -21,6 +21,7 @@ from opal_registry.migrations.rename import rename_sub_apps
 from opal_registry.migrations.revision_file import Phase, Revision
 from opal_registry.migrations.run import MigrationRun
 from opal_registry.migrations.steps import Plan, find_levels, make_plan
+from opal_registry.plan import CycleError, order
 from opal_registry.registry import Registry
 from opal_registry.store.revisions import NOWHERE
 from opal_registry.suite import LoadedSubApp, Suite
@@ -151,9 +152,11 @@ class _Upgrade:
         suite = registry.suite
         if target.app:
             find_app(registry, target.app)
-        self.apps = [app for app in suite.sub_apps if app.name in closure(suite, target.app)]
         self.histories = load_histories(suite.sub_apps, registry.get_dialect)
-        self.levels = find_levels({app.name: app.needs for app in suite.sub_apps})
+        needs = find_needs(suite, self.histories)
+        wanted = closure(needs, target.app)
+        self.apps = [app for app in suite.sub_apps if app.name in wanted]
+        self.levels = find_levels(needs)
         self.ran: list[tuple[str, Ran]] = []
         self.held_back: tuple[Revision, ...] = ()
         self.alone = target.app if target.revision else ""
@@ -252,15 +255,24 @@ class _Upgrade:
             self.ran += [(bind, each) for each in run.done]
 
 
-def closure(suite: Suite, app: str) -> set[str]:
+def find_needs(suite: Suite, histories: Mapping[str, History]) -> dict[str, tuple[str, ...]]:
+    """What each sub-app needs, or once needed: its models and its revisions say so; each after what it needs."""
+    now = {app.name: app.needs for app in suite.sub_apps}
+    ever = {name: (*needs, *histories[name].pinned) if name in histories else needs for name, needs in now.items()}
+    try:
+        return {name: ever[name] for name in order(ever)}
+    except CycleError:  # who needed whom has been turned round: today's way counts
+        return {name: ever[name] for name in now}
+
+
+def closure(needs: Mapping[str, Sequence[str]], app: str) -> set[str]:
     """A sub-app and all that it needs; all if none is given."""
-    by_name = {each.name: each for each in suite.sub_apps}
     if not app:
-        return set(by_name)
+        return set(needs)
     found, waiting = set[str](), [app]
     while waiting:
         name = waiting.pop()
-        if name in by_name and name not in found:
+        if name in needs and name not in found:
             found.add(name)
-            waiting += by_name[name].needs
+            waiting += needs[name]
     return found

@@ -6,11 +6,12 @@ import re
 import socket
 
 from tests.contenders import LONG
+from tests.deploys import execute, rows
 from tests.distributions import Site
 from tests.revisions import release, revision
 from tests.snapshots import rows_of
 from tests.test_many_at_once import MANY, WAITS, start_at_once
-from tests.test_upgrade import ADD, FIRST, N1, SECOND, execute, first, rows
+from tests.test_upgrade import ADD, FIRST, N1, SECOND, first
 from tests.writing import model, models, refers
 
 COUNT = "op.execute(\"INSERT INTO runs VALUES ('{}')\")"

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests import dying
+from tests.deploys import columns, rows, states
 from tests.distributions import Site
 from tests.postgres import Cluster
 from tests.revisions import release, revision
 from tests.servers import Server
 from tests.snapshots import rows_of, snapshot
-from tests.test_upgrade import columns, rows, states
 from tests.writing import model, models, refers
 
 KILLED = -9

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 
 from tests.contenders import LONG
 from tests.databases import engine_of
+from tests.deploys import columns, execute, ran, rows
 from tests.distributions import Site
 from tests.revisions import release, revision
 from tests.snapshots import rows_of
-from tests.test_upgrade import ADD, FIRST, N1, columns, execute, first, ran, rows
+from tests.test_upgrade import ADD, FIRST, N1, first
 
 Env = dict[str, str | None]
 BESIDE = """

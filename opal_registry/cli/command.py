@@ -71,11 +71,11 @@ class Invocation:
 
         return Registry(self.settings, step=self._watch)
 
-    def registry_for(self, name: str) -> "Registry":
-        """A registry of one sub-app and those it needs: no models of others are imported."""
+    def registry_for(self, *names: str) -> "Registry":
+        """A registry of some sub-apps and those they need: no models of others are imported."""
         from opal_registry.registry import Registry
 
-        self.__dict__["registry"] = Registry(self.settings, sub_apps=[name], step=self._watch)
+        self.__dict__["registry"] = Registry(self.settings, sub_apps=names, step=self._watch)
         return self.registry
 
     def close(self) -> None:

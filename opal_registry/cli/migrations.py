@@ -225,11 +225,14 @@ def _revision(
     The history is run in a database that is made for the purpose; only the sub-app's own tables are compared. What the
     revision rests on in other sub-apps is pinned in it. Where there is no difference no file is written.
     """
-    from opal_registry.authoring import write_revision
+    from opal_registry.authoring import find_absent, write_revision
     from opal_registry.cli import migration_views as views
 
+    names = [name]
+    while absent := find_absent(run.registry_for(*names)):
+        names += absent
     written = write_revision(
-        run.registry_for(name),
+        run.registry,
         name,
         message,
         live=live,

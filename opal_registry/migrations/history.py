@@ -47,6 +47,11 @@ class History:
         needed = {need for revision in self.revisions.values() for need in revision.needs}
         return tuple(sorted(self.revisions.keys() - needed))
 
+    @cached_property
+    def pinned(self) -> tuple[str, ...]:
+        """The other sub-apps whose revisions any of them needs; sorted."""
+        return tuple(sorted({app for revision in self.revisions.values() for app in revision.pins}))
+
     def ancestors(self, ids: Iterable[str]) -> set[str]:
         """Those among some revisions that are known, with everything that they need in this history."""
         found: set[str] = set()

@@ -1,4 +1,4 @@
-"""${message}
+"""${docstring}
 
 Revision ID: ${up_revision}
 Revises: ${down_revision | comma,n}
@@ -14,7 +14,9 @@ branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 
 opal_depends_on = ${opal_depends_on}
+% if opal_phase:
 opal_phase = ${repr(opal_phase)}
+% endif
 % for name, value in more.items():
 ${name} = ${repr(value)}
 % endfor
