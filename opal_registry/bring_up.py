@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import sqlalchemy as sa
 
@@ -29,7 +28,7 @@ from opal_registry.schema.resume import Resumable
 from opal_registry.settings.model import LocksSettings
 from opal_registry.store import events, journal, ledger, tables
 from opal_registry.store.journal import OpenStep
-from opal_registry.store.locks import AnotherRunError, check_lock, hold_lock, make_limit_of_waiting, try_lock
+from opal_registry.store.locks import AnotherRunError, hold_lock, hold_run, make_limit_of_waiting, try_lock
 from opal_registry.suite import LoadedSubApp
 from opal_registry.survey import survey
 from opal_registry.work import Work
@@ -122,27 +121,19 @@ class BringUp:
     @contextmanager
     def _locked(self) -> Iterator[Callable[[], AbstractContextManager[Batch]]]:
         """Be the only run here; what is yielded begins a transaction."""
+        where = describe_url(self.engine.url)
         if self._is_transactional and len(self.work.chunks(self._dialect)) == 1:
+            wait, limit = self.locks.wait, self.locks.ddl_lock_timeout
             with (
-                self.engine.begin() as connection,
-                self._hold_lock(connection, statement_wait=self.locks.ddl_lock_timeout),
+                hold_lock(
+                    self.engine, wait=wait, where=where, announce=self.announce, statement_wait=limit
+                ) as connection,
                 self._open(connection) as batch,
             ):
                 yield lambda: nullcontext(batch)
         else:
-            with begin_alone(self.engine) as guard, self._hold_lock(guard):
-                self._check_lock = partial(check_lock, guard, where=describe_url(self.engine.url))
-                if self._is_transactional:  # PostgreSQL
-                    guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            with hold_run(self.engine, wait=self.locks.wait, where=where, announce=self.announce) as self._check_lock:
                 yield self._begin_guarded
-
-    def _hold_lock(
-        self, connection: sa.Connection, *, statement_wait: float | None = None
-    ) -> AbstractContextManager[None]:
-        where = describe_url(self.engine.url)
-        return hold_lock(
-            connection, wait=self.locks.wait, where=where, announce=self.announce, statement_wait=statement_wait
-        )
 
     @contextmanager
     def _begin_guarded(self) -> Iterator[Batch]:
@@ -282,10 +273,11 @@ def remember(engine: sa.Engine, work: Work, *, wait: float) -> None:
         return
     with (
         contextlib.suppress(OpalError, sa.exc.SQLAlchemyError),
-        begin_alone(engine) as connection,
-        try_lock(connection, statement_wait=wait) as is_ours,
+        try_lock(engine, statement_wait=wait) as connection,
     ):
-        found = ledger.read_ledger(connection, work.found.columns) if is_ours else {}
+        if connection is None:
+            return
+        found = ledger.read_ledger(connection, work.found.columns)
         for name in own & found.keys():
             entry = found[name].known_to(image) if work.is_fine else found[name].unknown_to(image)
             connection.execute(ledger.make_note(entry))
@@ -293,13 +285,6 @@ def remember(engine: sa.Engine, work: Work, *, wait: float) -> None:
 
 def _is_noted(entry: ledger.Entry, image: ledger.Image, *, is_fine: bool) -> bool:
     return entry.knows(image) if is_fine else image.fingerprint not in entry.sources
-
-
-def begin_alone(engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
-    """A connection that does nothing but hold a lock: MySQL's outlives transactions, PostgreSQL's ends with its own."""
-    if engine.dialect.name in TRANSACTIONAL:
-        return engine.begin()
-    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _count(tables: Sequence[sa.Table]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from opal_registry.mixins import utc_now
-from opal_registry.store.locks import AnotherRunError, hold_lock, try_lock
+from opal_registry.store.locks import AnotherRunError, hold_lock, ignore, try_lock
 from opal_registry.store.tables import events
 from tests.databases import engine_of
 
@@ -23,7 +23,8 @@ CONTEXT.set_forkserver_preload([__name__, "psycopg", "pymysql"])
 LONG = 60.0
 """Seconds after which a test that hangs fails."""
 
-LockOf = Callable[..., AbstractContextManager[object]]
+LockOf = Callable[..., AbstractContextManager[sa.Connection]]
+Announce = Callable[[str], None]
 
 
 @contextmanager
@@ -40,10 +41,24 @@ def alone(section: Path) -> Iterator[None]:
 
 @contextmanager
 def connected(url: str, **options: Any) -> Iterator[sa.Connection]:
-    """A connection to take the lock with, as a run makes it: it introduces itself; on MySQL it is in AUTOCOMMIT."""
+    """A connection as a run makes it: it introduces itself; on MySQL it is in AUTOCOMMIT."""
     engine = make_engine(url, **options)
     try:
         with engine.connect() if url.startswith("mysql") else engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def holding(
+    url: str, *, lock: LockOf = hold_lock, wait: float = 0, where: str = "", announce: Announce = ignore, **options: Any
+) -> Iterator[sa.Connection]:
+    """The lock of a database, and the connection that holds it."""
+    limit = {"statement_wait": options.pop("statement_wait")} if "statement_wait" in options else {}
+    engine = make_engine(url, **options)
+    try:
+        with lock(engine, wait=wait, where=where, announce=announce, **limit) as connection:
             yield connection
     finally:
         engine.dispose()
@@ -154,12 +169,11 @@ def _contend(
         pipe.send(("waiting", text))
 
     try:
-        with connected(url, **options) as connection:
-            with lock(connection, wait=wait, where="here", announce=announce), alone(section):
-                if recorded:
-                    _record(connection)
-                pipe.send(("in", ""))
-                pipe.recv()
+        with holding(url, lock=lock, wait=wait, where="here", announce=announce, **options) as held, alone(section):
+            if recorded:
+                _record(held)
+            pipe.send(("in", ""))
+            pipe.recv()
         pipe.send(("out", ""))
     except KeyboardInterrupt:
         pipe.send(("interrupted", ""))
@@ -213,14 +227,17 @@ def _race(barrier: Any, results: Any, rounds: int, go: Callable[[int, Path], Non
 
 def take_turn(url: str, number: int, section: Path) -> None:
     """Lock a database, be in the critical section, and unlock it; for :func:`race`."""
-    with connected(url) as connection, hold_lock(connection, wait=LONG, where=""), alone(section):
+    with holding(url, wait=LONG), alone(section):
         pass
 
 
 def lock_is_free(url: str) -> bool:
     """Whether nobody has the lock of a database."""
-    with connected(url) as connection, try_lock(connection) as is_free:
-        return is_free
+    engine = make_engine(url)
+    with try_lock(engine) as connection:
+        is_free = connection is not None
+    engine.dispose()
+    return is_free
 
 
 def limits_of(connection: sa.Connection) -> tuple[str, str]:
@@ -237,8 +254,10 @@ __all__ = [
     "LockOf",
     "alone",
     "connected",
+    "holding",
     "limits_of",
     "lock_is_free",
+    "make_engine",
     "race",
     "take_turn",
 ]

@@ -280,7 +280,7 @@ def test_two_images_that_want_one_table_at_the_same_moment(site: Site, database_
     images = [{"OPAL_DATABASE__URL": database_url, "OPAL_SUB_APPS__ENABLED": f"core,{name}"} for name in SIDES]
     engine = engine_of(database_url)
     with ExitStack() as lock:
-        lock.enter_context(hold_lock(lock.enter_context(engine.begin()), wait=1, where=""))
+        lock.enter_context(hold_lock(engine, wait=1, where=""))
         runs = [site.start(*site.command("init"), env=image) for image in images]
         for run in runs:
             assert run.stderr is not None

@@ -589,8 +589,7 @@ class TestLocks:
 
         engine = engine_of(any_database_url)
         with ExitStack() as stack:
-            connection = stack.enter_context(engine.begin())
-            stack.enter_context(hold_lock(connection, wait=1, where=""))
+            stack.enter_context(hold_lock(engine, wait=1, where=""))
             yield stack
         engine.dispose()
 

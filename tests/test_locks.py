@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from opal_registry.errors import DatabaseError
-from opal_registry.store.locks import AnotherRunError, check_lock, hold_lock, make_limit_of_waiting, try_lock
-from tests.contenders import LONG, Contender, connected, limits_of, lock_is_free, race, take_turn
+from opal_registry.store.locks import AnotherRunError, check_lock, make_limit_of_waiting, try_lock
+from tests.contenders import LONG, Contender, connected, holding, limits_of, lock_is_free, make_engine, race, take_turn
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster
 
@@ -29,15 +29,15 @@ def section(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def no_lock(connection: sa.Connection, **_: Any) -> Iterator[None]:
-    yield
+def no_lock(engine: sa.Engine, **_: Any) -> Iterator[sa.Connection]:
+    with engine.connect() as connection:
+        yield connection
 
 
 def refusal(url: str, wait: float = 0) -> str:
     """What is said of a lock that is taken."""
-    with connected(url) as connection, pytest.raises(AnotherRunError) as caught:
-        with hold_lock(connection, wait=wait, where="here"):
-            pass
+    with pytest.raises(AnotherRunError) as caught, holding(url, wait=wait, where="here"):
+        pass
     assert caught.value.exit_code == 5
     return str(caught.value)
 
@@ -105,22 +105,20 @@ class TestTurns:
         assert lock_is_free(any_database_url)
 
     def test_a_failure_lets_go(self, any_database_url: str) -> None:
-        with pytest.raises(ZeroDivisionError), connected(any_database_url) as connection:
-            with hold_lock(connection, wait=0, where=""):
-                raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError), holding(any_database_url):
+            raise ZeroDivisionError
         assert lock_is_free(any_database_url)
 
     def test_without_any_waiting_the_lock_is_taken_or_not(self, any_database_url: str, section: Path) -> None:
         with Contender(any_database_url, section) as first:
             first.hear_in()
-            with connected(any_database_url) as connection:
-                with try_lock(connection) as is_ours:
-                    assert not is_ours
-                first.leave()
-                assert connection.scalar(sa.text("SELECT 7")) == 7
-        with connected(any_database_url) as connection, try_lock(connection) as is_ours:
-            assert is_ours
+            assert not lock_is_free(any_database_url)
+            first.leave()
+        engine = make_engine(any_database_url)
+        with try_lock(engine) as connection:
+            assert connection is not None
             assert refusal(any_database_url).startswith("another ")
+        engine.dispose()
 
     def test_a_server_that_stops_ends_the_waiting(self, postgres: Cluster, postgres_url: str, section: Path) -> None:
         with Contender(postgres_url, section) as first:
@@ -159,7 +157,7 @@ class TestPostgreSQL:
                 second.hear_in()
 
     def test_a_holder_that_is_no_run_is_known_by_its_address_and_its_session(self, postgres_url: str) -> None:
-        with connected(postgres_url, application_name="psql") as connection, hold_lock(connection, wait=0, where=""):
+        with holding(postgres_url, application_name="psql") as connection:
             session = connection.scalar(sa.text("SELECT pg_backend_pid()"))
             first, *others = refusal(postgres_url).splitlines()
         holds = rf"another run of opal-db \(host 127\.0\.0\.1, {SINCE}\) holds this database for longer than 0 s"
@@ -173,34 +171,32 @@ class TestPostgreSQL:
         limits = "-c statement_timeout=50ms -c lock_timeout=60ms"
         with Contender(postgres_url, section) as first:
             first.hear_in()
-            with connected(postgres_url, options=limits) as connection:
-                with pytest.raises(AnotherRunError), hold_lock(connection, wait=0.3, where=""):
-                    pass
-                left: list[str] = []
+            with pytest.raises(AnotherRunError), holding(postgres_url, wait=0.3, options=limits):
+                pass
+            left: list[str] = []
 
-                def leave(text: str) -> None:
-                    left.append(text)
-                    first.leave()
+            def leave(text: str) -> None:
+                left.append(text)
+                first.leave()
 
-                with hold_lock(connection, wait=LONG, where="", announce=leave):
-                    assert limits_of(connection) == ("50ms", "60ms")
-                assert len(left) == 1
+            with holding(postgres_url, wait=LONG, announce=leave, options=limits) as connection:
+                assert limits_of(connection) == ("50ms", "60ms")
+            assert len(left) == 1
 
     def test_later_statements_wait_for_a_table_no_longer_than_they_are_told(self, postgres_url: str) -> None:
-        with connected(postgres_url) as connection:
-            with hold_lock(connection, wait=0, where="", statement_wait=2):
-                assert limits_of(connection) == ("0", "2s")
+        with holding(postgres_url, statement_wait=2) as connection:
+            assert limits_of(connection) == ("0", "2s")
             connection.exec_driver_sql(make_limit_of_waiting("postgresql", 0.25))
             assert limits_of(connection) == ("0", "250ms")
 
     def test_other_databases_of_the_server_have_locks_of_their_own(self, postgres: Cluster, postgres_url: str) -> None:
-        with connected(postgres_url) as connection, hold_lock(connection, wait=0, where=""):
+        with holding(postgres_url):
             assert lock_is_free(postgres.url("postgres"))
 
 
 class TestMariaDB:
     def test_a_run_that_is_not_recorded_is_known_by_its_address_and_its_session(self, mariadb_url: str) -> None:
-        with connected(mariadb_url) as connection, hold_lock(connection, wait=0, where=""):
+        with holding(mariadb_url) as connection:
             session = connection.scalar(sa.text("SELECT CONNECTION_ID()"))
             assert refusal(mariadb_url) == (
                 "another run of opal-db (host 127.0.0.1) holds this database for longer than 0 s\n"
@@ -211,7 +207,7 @@ class TestMariaDB:
         with Contender(mariadb_url, section, recorded=True) as first:
             first.hear_in()
             section.unlink()
-        with connected(mariadb_url) as connection, hold_lock(connection, wait=LONG, where=""):
+        with holding(mariadb_url, wait=LONG):
             assert refusal(mariadb_url).startswith("another run of opal-db (host 127.0.0.1) holds")
 
     def test_other_databases_of_the_server_have_locks_of_their_own(self, mariadb: MariaDB, mariadb_url: str) -> None:
@@ -219,7 +215,7 @@ class TestMariaDB:
         for name in names:
             mariadb.execute(f"CREATE DATABASE {name}")
         try:
-            with connected(mariadb.url(names[0])) as connection, hold_lock(connection, wait=0, where=""):
+            with holding(mariadb.url(names[0])):
                 assert lock_is_free(mariadb.url(names[1]))
                 assert not lock_is_free(mariadb.url(names[0]))
         finally:
@@ -234,20 +230,20 @@ class TestMariaDB:
         try:
             for seconds, at_least in ((1, 28_800), (40_000, 40_000)):
                 mariadb.execute(f"SET GLOBAL wait_timeout = {seconds}")
-                with connected(mariadb_url) as connection, hold_lock(connection, wait=0, where=""):
+                with holding(mariadb_url) as connection:
                     assert connection.exec_driver_sql(patience).scalar() == at_least
         finally:
             mariadb.execute(f"SET GLOBAL wait_timeout = {usual}")
 
     def test_a_run_that_lost_it_is_told(self, mariadb_url: str) -> None:
-        with connected(mariadb_url) as connection:
-            with hold_lock(connection, wait=0, where="here"):
-                check_lock(connection, where="here")
+        with holding(mariadb_url) as connection:
+            check_lock(connection, where="here")
+            connection.exec_driver_sql("DO RELEASE_ALL_LOCKS()")
             with pytest.raises(DatabaseError, match=r"^the lock of this run was lost\n  where: here\n"):
                 check_lock(connection, where="here")
 
     def test_a_connection_that_was_cut_is_no_second_error(self, mariadb: MariaDB, mariadb_url: str) -> None:
-        with connected(mariadb_url) as connection, hold_lock(connection, wait=0, where=""):
+        with holding(mariadb_url) as connection:
             mariadb.execute(f"KILL {connection.scalar(sa.text('SELECT CONNECTION_ID()'))}")
         assert lock_is_free(mariadb_url)
 
@@ -278,7 +274,7 @@ class TestSQLite:
                 told.append(text)
                 other.rollback()
 
-            with connected(url) as connection, hold_lock(connection, wait=LONG, where="", announce=leave):
+            with holding(url, wait=LONG, where="", announce=leave):
                 assert told == ["waiting for another process that writes to this database"]
         other.close()
 
@@ -296,11 +292,11 @@ class TestSQLite:
     def test_the_wait_of_other_statements_is_as_before(self, url: str) -> None:
         with connected(url) as connection:
             usual = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
-            with hold_lock(connection, wait=5, where=""):
-                assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == usual
+        with holding(url, wait=5) as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == usual
 
     def test_readers_are_not_kept_out(self, url: str, file: Path) -> None:
-        with connected(url) as connection, hold_lock(connection, wait=0, where=""):
+        with holding(url) as connection:
             connection.exec_driver_sql("CREATE TABLE things (id INTEGER)")
             with sqlite3.connect(file, timeout=0) as reader:
                 assert reader.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
@@ -308,5 +304,5 @@ class TestSQLite:
 
     def test_a_database_in_memory_is_nobody_elses(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        with connected("sqlite://") as connection, hold_lock(connection, wait=0, where=""):
+        with holding("sqlite://"):
             assert list(tmp_path.iterdir()) == []

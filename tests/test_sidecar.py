@@ -20,9 +20,9 @@ import pytest
 
 from opal_registry.store import locks
 from opal_registry.store.holder import Holder
-from opal_registry.store.locks import AnotherRunError, hold_lock
+from opal_registry.store.locks import AnotherRunError
 from opal_registry.store.sidecar import Sidecar
-from tests.contenders import CONTEXT, LONG, Contender, alone, connected, race
+from tests.contenders import CONTEXT, LONG, Contender, alone, holding, race
 
 NOBODY = 65534
 WAITING = "waiting for another run of opal-db"
@@ -159,7 +159,7 @@ class TestOneOnly:
         (tmp_path / "other").mkdir()
         link = tmp_path / "other" / "link.db"
         link.symlink_to(file)
-        with connected(f"sqlite:///{link}") as connection, hold_lock(connection, wait=0, where=""):
+        with holding(f"sqlite:///{link}"):
             assert not Sidecar(file).take(0)
         assert list(link.parent.iterdir()) == [link]
 
@@ -200,9 +200,8 @@ class TestNews:
             assert sidecar.take(0)
             monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=tick))
             monkeypatch.setattr(Sidecar, "attempt", 0.001)
-            with connected(f"sqlite:///{file}") as connection, pytest.raises(AnotherRunError):
-                with hold_lock(connection, wait=25, where="", announce=told.append):
-                    pass
+            with pytest.raises(AnotherRunError), holding(f"sqlite:///{file}", wait=25, announce=told.append):
+                pass
             sidecar.release()
             return [text.partition(", since")[0] for text in told]
 
@@ -241,7 +240,7 @@ class TestWithout:
 
         monkeypatch.setattr(fcntl, "flock", flock)
         url = f"sqlite:///{file}"
-        with connected(url) as connection, hold_lock(connection, wait=0, where=""):
+        with holding(url):
             with Contender(url, section, wait=0.1) as second:
                 heard = second.hear()
         assert heard[0] == "error"

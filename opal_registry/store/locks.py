@@ -4,18 +4,17 @@
     SQLite       the lock file that names the holder; then SQLite's own lock, against writers that are no runs
     MySQL        a named lock of a connection that is used for nothing else
 
-Behind PgBouncer in transaction mode a run that waits for the lock keeps its server connection. Where none is left, the
-next run does not come to ask for the lock: it waits in PgBouncer's queue, where it cannot be told for whom and
-``locks.wait`` does not count, and fails after ``query_wait_timeout`` (120 s). Even with a pool of one connection runs
-come one by one; but a run that needs a second connection while it holds the lock (many tables, in several transactions)
-would then wait for itself, or for those who wait for it. So runs should go past PgBouncer (``migration_url``), or its
-``pool_size`` should be one more than the runs that may start at once.
+Behind PgBouncer in transaction mode a run that waits for the lock keeps no server connection: each attempt is a short
+transaction. Where the pool has one connection only, the next run cannot even ask: it waits in PgBouncer's queue, where it
+cannot be told for whom and ``locks.wait`` does not count, and fails after ``query_wait_timeout`` (120 s). A run that needs
+a second connection while it holds the lock (many tables, in several transactions; revisions) would wait for itself
+there; it is told to go past PgBouncer (``migration_url``).
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from random import SystemRandom
 from typing import Protocol
@@ -33,6 +32,7 @@ from opal_registry.store.native_locks import (
     make_limit,
     make_mysql_limit,
 )
+from opal_registry.store.pooler import check_pool
 from opal_registry.store.sidecar import Sidecar
 
 LONGEST_PAUSE = 5.0
@@ -78,35 +78,37 @@ def ignore(_: str) -> None:
 
 @contextmanager
 def hold_lock(
-    connection: sa.Connection,
+    engine: sa.Engine,
     *,
     wait: float,
     where: str,
     announce: Callable[[str], None] = ignore,
     statement_wait: float | None = None,
-) -> Iterator[None]:
+) -> Iterator[sa.Connection]:
     """Be the only run in this database.
 
-    On PostgreSQL and SQLite that is from here to the end of the connection's transaction, in which no statement has been
-    sent yet. On MySQL it is to the end of the block; the connection, in AUTOCOMMIT and not in a block of ``begin()``,
-    is used for nothing else: should it be lost, so is the lock, and that is no error at the end.
-
     Args:
-        connection: The database.
+        engine: The database.
         wait: How many seconds to wait for others.
         where: Which database it is, for the error.
         announce: Told who is waited for; when that has become another one, again, but not more often than every 10 s.
         statement_wait: What :func:`make_limit_of_waiting` limits, without a round trip of its own.
 
+    Yields:
+        The connection that holds the lock: on PostgreSQL and SQLite its transaction does, which is committed at the end of
+        the block; on MySQL the connection itself, which is in AUTOCOMMIT and used for nothing else: should it be lost, so
+        is the lock, and that is no error at the end.
+
     Raises:
         AnotherRunError: If another one does not let go in time.
     """
     deadline = time.monotonic() + wait
-    with ExitStack() as stack:
+    with _connect(engine) as connection, ExitStack() as stack:
         for lock in _make_locks(connection, statement_wait):
             stack.callback(lock.release)
             _take(lock, deadline, announce, wait=wait, where=where)
-        yield
+        stack.enter_context(_transaction_of(connection))
+        yield connection
 
 
 def check_lock(connection: sa.Connection, *, where: str) -> None:
@@ -143,16 +145,16 @@ def hold_run(
 
     Raises:
         AnotherRunError: If another one does not let go in time.
+        DatabaseError: If a pooler has no other connection for this run.
     """
     if engine.dialect.name == "sqlite":
         with _hold_file(engine, wait, where, announce):
             yield lambda: None
         return
-    is_mysql = engine.dialect.name != "postgresql"
-    guard = engine.connect().execution_options(isolation_level="AUTOCOMMIT") if is_mysql else engine.connect()
-    with guard, hold_lock(guard, wait=wait, where=where, announce=announce):
-        if not is_mysql:
+    with hold_lock(engine, wait=wait, where=where, announce=announce) as guard:
+        if engine.dialect.name == "postgresql":
             guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            check_pool(engine, guard, where=where)
         yield partial(check_lock, guard, where=where)
 
 
@@ -172,13 +174,30 @@ def _hold_file(engine: sa.Engine, wait: float, where: str, announce: Callable[[s
 
 
 @contextmanager
-def try_lock(connection: sa.Connection, *, statement_wait: float | None = None) -> Iterator[bool]:
-    """Be the only run in this database, or be told at once, with False, that another one is; see :func:`hold_lock`."""
-    with ExitStack() as stack:
+def try_lock(engine: sa.Engine, *, statement_wait: float | None = None) -> Iterator[sa.Connection | None]:
+    """Be the only run in this database, or be told at once, with None, that another one is; see :func:`hold_lock`."""
+    with _connect(engine) as connection, ExitStack() as stack:
         locks = _make_locks(connection, statement_wait)
         for lock in locks:
             stack.callback(lock.release)
-        yield all(lock.take(0) for lock in locks)
+        is_ours = all(lock.take(0) for lock in locks)
+        stack.enter_context(_transaction_of(connection))
+        yield connection if is_ours else None
+
+
+def _connect(engine: sa.Engine) -> sa.Connection:
+    """On MySQL one in AUTOCOMMIT, which outlives transactions."""
+    connection = engine.connect()
+    if connection.dialect.name in {"postgresql", "sqlite"}:
+        return connection
+    return connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _transaction_of(connection: sa.Connection) -> AbstractContextManager[object]:
+    """The transaction that holds the lock, if one does: committed at the end of the block, and ended by nothing in it."""
+    transaction = connection.get_transaction()
+    is_lock = transaction is not None and connection.dialect.name in {"postgresql", "sqlite"}
+    return transaction if is_lock else nullcontext()  # type: ignore[return-value]
 
 
 def make_limit_of_waiting(dialect: str, seconds: float) -> str:

@@ -54,9 +54,10 @@ LAST_RUNNING = (
 class AdvisoryLock:
     """PostgreSQL: an advisory lock of the connection's transaction, with which it ends.
 
-    It is asked for again and again, and not waited for in the server's queue: a statement that waits there holds a
-    snapshot, and a ``CREATE INDEX CONCURRENTLY`` of the run that has the lock waits for every snapshot to end (the manual,
-    "Building Indexes Concurrently").
+    It is asked for again and again, in transactions of its own, and not waited for in the server's queue: a statement that
+    waits there holds a snapshot, and a ``CREATE INDEX CONCURRENTLY`` of the run that has the lock waits for every snapshot to
+    end (the manual, "Building Indexes Concurrently"); and a transaction holds one of the connections of a pooler, which the
+    run that has the lock may need.
 
     Args:
         connection: The database.
@@ -73,7 +74,8 @@ class AdvisoryLock:
         self._pauses = chain((0.005 * 2**n for n in range(6)), repeat(self.attempt))
 
     def take(self, seconds: float) -> bool:
-        """Get the lock, after a pause of at most so many seconds."""
+        """Get the lock, after a pause of at most so many seconds, in which no transaction is open."""
+        self._connection.rollback()
         if seconds:
             time.sleep(min(seconds, next(self._pauses)))
         return bool(self._connection.exec_driver_sql(self._try).scalar())
