@@ -21,6 +21,9 @@ READS = 1
 """The highest ``min_reader`` that this release understands."""
 
 QUERY = "SELECT name, distribution, version, bind, tables, sources, min_reader FROM opal_sub_apps"
+PATIENCE = 1.0
+"""For so many seconds at most somebody is waited for who holds the table, or the SQLite file."""
+
 IMPATIENT = f"SET LOCAL lock_timeout = '1s'; {QUERY}"
 """For PostgreSQL, in one round trip: nobody is waited for who holds the table, and the setting stays behind no pooler."""
 
@@ -248,20 +251,20 @@ def _make_tls_arguments(tls: SslSettings, *, is_psycopg: bool) -> dict[str, Any]
 def _ask(address: Address, database: DatabaseSettings) -> Sequence[Sequence[Any]]:
     match address.driver:
         case "pysqlite":
-            return _ask_sqlite(Path(address.database).absolute(), min(database.connect_timeout, LONGEST_WAIT))
+            return _ask_sqlite(Path(address.database).absolute())
         case "psycopg":
             return _ask_postgresql(make_arguments(address, database))
         case _:
             return _ask_mysql(make_arguments(address, database))
 
 
-def _ask_sqlite(path: Path, wait: float) -> Sequence[Sequence[Any]]:
+def _ask_sqlite(path: Path) -> Sequence[Sequence[Any]]:
     import sqlite3
 
     if not path.exists():
         return []
     # Not mode=ro: who only reads a file in WAL mode leaves its -wal and -shm behind. rw makes no file either.
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=wait)) as connection:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)) as connection:
         try:
             return connection.execute(QUERY).fetchall()
         except sqlite3.OperationalError as error:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from tests.proxy import Moment, Proxy
 from tests.snapshots import rows_of, snapshot
 
 Env = dict[str, str | None]
+
+SOON = 15.0
+"""Seconds within which what waits for one of them has ended, also on a busy machine."""
 
 HOOK = """
     import os
@@ -208,6 +212,22 @@ class TestSqlite:
         assert said.endswith(f"  mend:  {mend}\n")
         undoes_everything(url)
         completes(quick_site, url)
+
+    @pytest.mark.parametrize("command", ["init", "status", "events"])
+    def test_a_file_that_somebody_keeps_for_himself_is_waited_for_no_longer_than_locks_wait(
+        self, quick_site: Site, tmp_path: Path, command: str
+    ) -> None:
+        blocker = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+        blocker.execute("CREATE TABLE mine (x)")
+        blocker.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        env: Env = {"OPAL_DATABASE__URL": f"sqlite:///{tmp_path / 'x.db'}", "OPAL_LOCKS__WAIT": "1s"}
+        done = quick_site.run(command, env=env)
+        assert time.monotonic() - started < SOON
+        assert (done.code, done.err.splitlines()[0][:40]) == (5, "error: another process writes to the dat"), done
+        blocker.execute("COMMIT")
+        blocker.close()
+        assert quick_site.run("init", env=env).code == 0
 
     def test_a_lock_that_is_not_had_is_not_waited_for_a_second_time(
         self, quick_site: Site, url: str, tmp_path: Path

@@ -62,7 +62,6 @@ def _prepare(connection: DBAPIConnection, wait: float) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={int(wait * 1000)}")
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
 
 
@@ -100,6 +99,7 @@ def _use_wal(connection: sa.Connection, cursor: DBAPICursor) -> None:
         with contextlib.suppress(sqlite3.OperationalError):  # the write itself says better what is wrong
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.fetchall()  # until its answer is read, it is not in force
+            cursor.execute("PRAGMA synchronous=NORMAL")  # reads the file, so that it may have to wait: not for a look
             connection.connection.info["opal_wal"] = True
 
 

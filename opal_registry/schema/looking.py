@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from opal_registry.engines.factory import with_intent
 from opal_registry.store.locks import make_limit_of_waiting
+from opal_registry.store.native_locks import set_patience
 
 READ_ONLY = "SET TRANSACTION READ ONLY"
 
@@ -21,7 +22,7 @@ def look_at(engine: sa.Engine, *, wait: float, role: str | None = None) -> Itera
 
     Args:
         engine: The database.
-        wait: For how many seconds a statement waits for a table; on SQLite as usual.
+        wait: For how many seconds a statement waits for a table; on SQLite the look for the file.
         role: The role that the engine's transactions work as, if any: it needs one.
     """
     limit = make_limit_of_waiting(engine.dialect.name, wait)
@@ -31,11 +32,24 @@ def look_at(engine: sa.Engine, *, wait: float, role: str | None = None) -> Itera
             yield connection
         return
     with with_intent(engine, "read_only").connect() as connection:
-        if engine.dialect.name != "postgresql" and limit:
+        if engine.dialect.name == "sqlite":
+            with _patience(connection, wait):
+                yield connection
+            return
+        if engine.dialect.name != "postgresql":
             connection.detach()  # the limit is the connection's, and must not come back with it to a pool
-        if limit:
-            connection.exec_driver_sql(limit)
+        connection.exec_driver_sql(limit)
         yield connection
+
+
+@contextmanager
+def _patience(connection: sa.Connection, wait: float) -> Iterator[None]:
+    usual = set_patience(connection, wait)
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            set_patience(connection, usual)
 
 
 def _send_before_each(connection: sa.Connection, settings: list[str]) -> None:

@@ -166,7 +166,7 @@ class WriteLock:
 
     def take(self, seconds: float) -> bool:
         """Get the lock, within so many seconds."""
-        usual = self._set_patience(_milliseconds(seconds) if seconds else 0)
+        usual = set_patience(self._connection, seconds)
         try:
             with _refusal() as refused:
                 self._connection.exec_driver_sql(
@@ -175,7 +175,7 @@ class WriteLock:
                 self._connection.exec_driver_sql("SELECT 1")  # begins the transaction: BEGIN IMMEDIATE
         finally:
             if not self._connection.invalidated:  # as it is after Ctrl-C
-                self._set_patience(usual)
+                set_patience(self._connection, usual)
         return not refused
 
     def find_holder(self) -> Holder | None:
@@ -185,14 +185,15 @@ class WriteLock:
     def release(self) -> None:
         """Nothing: the lock ends with the transaction."""
 
-    def _set_patience(self, milliseconds: int) -> int:
-        """Set the busy timeout, past SQLAlchemy (for which it would be a statement), and return what it was."""
-        cursor = self._connection.connection.cursor()
-        cursor.execute("PRAGMA busy_timeout")
-        usual = int(cursor.fetchone()[0])  # type: ignore[index]  # it always answers
-        cursor.execute(f"PRAGMA busy_timeout={milliseconds}")
-        cursor.close()
-        return usual
+
+def set_patience(connection: sa.Connection, seconds: float) -> float:
+    """Set for how long SQLite waits, past SQLAlchemy (for which it would be a statement), and return what it was."""
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA busy_timeout")
+    usual = int(cursor.fetchone()[0])  # type: ignore[index]  # it always answers
+    cursor.execute(f"PRAGMA busy_timeout={_milliseconds(seconds) if seconds else 0}")
+    cursor.close()
+    return usual / 1000
 
 
 def is_lock_held(connection: sa.Connection) -> bool:
