@@ -21,7 +21,7 @@ from opal_registry.fingerprint import make_image_fingerprint
 from opal_registry.guard import Step, quiet_step
 from opal_registry.migrations.history import History, load_histories
 from opal_registry.mixins import utc_now
-from opal_registry.preflight.checks import find_equal_names, find_impossible, find_unfit_database
+from opal_registry.preflight.checks import find_equal_names, find_impossible, find_prepared, find_unfit_database
 from opal_registry.registry import Registry
 from opal_registry.schema.compiled import Compiler
 from opal_registry.schema.ddl import render_ddl
@@ -272,11 +272,16 @@ class _Run:
         self.taken += find_equal_names(self.apps, self.compiler)
         if connection is not None:
             self.problems += find_unfit_database(connection)
+        prepared = find_prepared(self.apps, self.work.to_create, self._has_finish)
         for app in self.apps:
-            self.problems += find_impossible(app, self.work.to_create[app.name], self.compiler, connection)
+            tables, is_prepared = self.work.to_create[app.name], app.name in prepared
+            self.problems += find_impossible(app, tables, self.compiler, connection, is_prepared=is_prepared)
 
     def _has_seed(self, app: LoadedSubApp) -> bool:
         return self.discovery.implements("opal_seed", app.plugin)
+
+    def _has_finish(self, app: LoadedSubApp) -> bool:
+        return self.discovery.implements("opal_tables_created", app.plugin)
 
 
 def _refuse_impossible(runs: Sequence[_Run]) -> None:

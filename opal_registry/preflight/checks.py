@@ -3,7 +3,7 @@
 A false alarm stops a deployment, and is worse than a database's own error: what is not certain is left to the database.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,19 @@ from opal_registry.preflight.keys import find_long_keys
 from opal_registry.preflight.lengths import find_too_long, find_wrong_number
 from opal_registry.preflight.names import find_equal_constraints, find_wrong_names
 from opal_registry.preflight.places import find_misplaced
-from opal_registry.preflight.target import MYSQL, Subject, Target
+from opal_registry.preflight.target import MYSQL, Subject, Target, has_listeners
 from opal_registry.preflight.translation import find_untranslatable
 from opal_registry.schema.compiled import Compiler
 from opal_registry.suite import LoadedSubApp
 
 
 def find_impossible(
-    app: LoadedSubApp, tables: Sequence[sa.Table], compiler: Compiler, connection: sa.Connection | None
+    app: LoadedSubApp,
+    tables: Sequence[sa.Table],
+    compiler: Compiler,
+    connection: sa.Connection | None,
+    *,
+    is_prepared: bool = False,
 ) -> list[Problem]:
     """What in a sub-app's tables the database would refuse, or take and then fail on.
 
@@ -39,6 +44,7 @@ def find_impossible(
         compiler: Of the target database; what it compiles here it need not compile again.
         connection: The database, which is asked only where something is out of the ordinary; None where it does not
             exist yet.
+        is_prepared: Whether code of somebody's runs before; see :func:`find_prepared`.
     """
     target, made = Target(compiler, connection), frozenset(tables)
     subjects = [
@@ -46,8 +52,33 @@ def find_impossible(
     ]
     problems = [problem for subject, expressions in subjects for problem in _check(subject, expressions, made)]
     problems += find_equal_constraints([subject for subject, _ in subjects])
+    if is_prepared or any(map(has_listeners, tables)):
+        return problems
     wants = [want for subject, expressions in subjects for want in iter_wants(subject, expressions)]
     return [*problems, *find_missing(wants, connection)]
+
+
+def find_prepared(
+    apps: Sequence[LoadedSubApp],
+    to_create: Mapping[str, Sequence[sa.Table]],
+    has_hook: Callable[[LoadedSubApp], bool],
+) -> set[str]:
+    """The sub-apps before whose tables somebody else's code runs: it may make types, functions, whatever they want.
+
+    Args:
+        apps: Those that live in the database, each after those it needs.
+        to_create: The tables that are to be created, by sub-app.
+        has_hook: Whether a sub-app's plugin does something of its own once its tables are created.
+    """
+    prepared: set[str] = set()
+    makers: set[str] = set()
+    for app in apps:
+        tables = to_create[app.name]
+        if not makers.isdisjoint(app.needs):
+            prepared.add(app.name)
+        if app.name in prepared or any(map(has_listeners, tables)) or (tables and has_hook(app)):
+            makers.add(app.name)
+    return prepared
 
 
 def _check(subject: Subject, expressions: list[Expression], made: frozenset[sa.Table]) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from opal_registry.preflight.expressions import Expression, iter_wanted_function
 from opal_registry.preflight.functions import FROM_EXTENSIONS
 from opal_registry.preflight.indexes import iter_wanted_operators
 from opal_registry.preflight.inventory import Inventory, read_inventory
-from opal_registry.preflight.target import DATABASES, Subject, has_listeners
+from opal_registry.preflight.target import DATABASES, Subject
 from opal_registry.preflight.vocabulary import EXTENSIONS, is_ordinary, iter_takers, split_name
 from opal_registry.preflight.wants import Want
 
@@ -44,8 +44,6 @@ COLLATIONS = {
 
 def iter_wants(subject: Subject, expressions: list[Expression]) -> Iterator[Want]:
     """What a table wants that not every server of its kind has."""
-    if has_listeners(subject.table):  # who knows what they make
-        return
     yield from _iter_wanted_collations(subject)
     yield from iter_wanted_functions(subject, expressions)
     if "postgresql" in subject.target.names:

@@ -158,7 +158,8 @@ def list_titles(names: Collection[str], word: str) -> str:
 
 def has_listeners(table: sa.Table) -> bool:
     """Whether somebody runs code of their own when a table is created, so that nothing can be said beforehand."""
-    found = [*table.dispatch.before_create, *table.dispatch.after_create, *table.metadata.dispatch.before_create]
+    found = [*table.dispatch.before_create, *table.dispatch.after_create]
+    found += [*table.metadata.dispatch.before_create, *table.metadata.dispatch.after_create]
     return not all(_is_sqlalchemys(listener) for listener in found)
 
 
