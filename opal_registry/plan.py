@@ -82,7 +82,8 @@ def order_tables(
 
     Returns:
         The tables, and the foreign keys that can only be added when all of them are there: those that say ``use_alter``,
-        and those between tables that refer to each other in a circle.
+        those between tables that refer to each other in a circle, and those of a table to itself whose columns only an
+        index covers, which comes after the table.
 
     Example:
         >>> metadata = sa.MetaData()
@@ -93,7 +94,7 @@ def order_tables(
     """
     waiting = sorted(tables, key=lambda table: table.key)
     needs = {table: _needs(table, twins or {}) for table in waiting}
-    late = {key for table in waiting for key in table.foreign_key_constraints if key.use_alter}
+    late = {key for table in waiting for key in table.foreign_key_constraints if key.use_alter or _awaits_index(key)}
     ordered: list[sa.Table] = []
     while waiting:
         left = set(waiting)
@@ -103,6 +104,17 @@ def order_tables(
         ordered += ready
         waiting = [table for table in waiting if table not in ready]
     return tuple(ordered), tuple(sorted(late, key=lambda key: (key.table.key, tuple(key.column_keys))))
+
+
+def _awaits_index(key: sa.ForeignKeyConstraint) -> bool:
+    """Whether a table refers to columns of its own that are unique by an index, and not by a part of the table itself."""
+    table = key.table
+    if any(find_target(element) is not table for element in key.elements):
+        return False
+    columns = {element.column for element in key.elements}
+    unique = (item for item in table.constraints if isinstance(item, (sa.PrimaryKeyConstraint, sa.UniqueConstraint)))
+    is_covered = any(columns == set(item.columns) for item in unique)
+    return not is_covered and any(columns == set(index.columns) for index in table.indexes)
 
 
 Needs = dict[sa.Table, list[sa.ForeignKeyConstraint]]

@@ -2,11 +2,14 @@
 
 from itertools import permutations
 
+import pytest
 import sqlalchemy as sa
 
 from opal_registry.preflight.foreign_keys import MYSQL_KINDS, POSTGRESQL_KINDS
+from tests.distributions import Site
 from tests.preflight import connected, look, refusal
 from tests.refusals import Word, make
+from tests.writing import model, models
 
 
 def kinds_of(url: str) -> dict[str, str]:
@@ -78,3 +81,17 @@ def test_a_table_that_is_there_is_not_judged_by_its_model(any_database_url: str)
         connection.exec_driver_sql("CREATE TABLE parents (id VARCHAR(20) PRIMARY KEY)")
         assert look([metadata.tables["items"]], connection) == []
         metadata.tables["items"].create(connection)
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["an index", "a constraint"])
+def test_a_table_may_refer_to_itself_by_what_is_unique(quick_site: Site, any_database_url: str, late: bool) -> None:
+    """An index comes after its table, so that the foreign key comes after the index."""
+    code = f"code: orm.Mapped[str] = orm.mapped_column(sa.String(20), unique=True, index={late})"
+    parent = "parent: orm.Mapped[str | None] = orm.mapped_column(sa.String(20), sa.ForeignKey('items.code'))"
+    quick_site.sub_app("shop", models(model("Item", "items", code, parent)))
+    done = quick_site.run("init", env={"OPAL_DATABASE__URL": any_database_url})
+    assert (done.code, done.err) == (0, "")
+    with connected(any_database_url) as connection:
+        [key] = sa.inspect(connection).get_foreign_keys("items")
+        assert (key["referred_table"], key["referred_columns"]) == ("items", ["code"])
+    assert quick_site.run("init", "--verify", env={"OPAL_DATABASE__URL": any_database_url}).code == 0

@@ -106,3 +106,12 @@ def test_a_key_to_the_other_definition_of_a_table_counts() -> None:
     kept, twin = (sa.Table("z", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True)) for _ in range(2))
     a = sa.Table("a", sa.MetaData(), sa.Column("z", sa.ForeignKey(twin.c.id)))
     assert order_tables([a, kept], {twin: kept})[0] == (kept, a)
+
+
+def test_a_key_to_the_table_itself_waits_for_the_index_that_it_needs() -> None:
+    metadata = sa.MetaData()
+    code = sa.Column("code", sa.String(20), unique=True, index=True)
+    other: sa.Column[int] = sa.Column("other", sa.ForeignKey("items.id"))
+    items = sa.Table("items", metadata, sa.Column("id", sa.Integer, primary_key=True), code, other)
+    items.append_column(sa.Column("parent", sa.ForeignKey("items.code")))
+    assert [key.column_keys for key in order_tables([items])[1]] == [["parent"]]
