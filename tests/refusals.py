@@ -115,6 +115,11 @@ def _generated(text: Any, *, persisted: bool | None = True, kind: Any = None) ->
     return make_parts
 
 
+def _drawn() -> Parts:
+    sequence = sa.Sequence("some_sequence")
+    return [sa.Column("x", sa.Integer, sequence, server_default=sequence.next_value())]
+
+
 def _where(text: str) -> Callable[[], Parts]:
     return _index("x", postgresql_where=sa.text(text), sqlite_where=sa.text(text))
 
@@ -305,6 +310,13 @@ CASES: dict[str, Callable[[], Any]] = {
     "an index of a subquery on PostgreSQL": _index(sa.text("(coalesce(x, (SELECT 'a')))"), dialect="postgresql"),
     "an index of nothing but a subquery": _index(sa.text("(SELECT 'a')"), dialect="postgresql"),
     "an index of rows by a subquery": _where("x IN (SELECT 'a')"),
+    "bits of MySQL": _type(mysql.BIT(3)),
+    "a default by a sequence": _drawn,
+    "a column whose name ends in a space": lambda: [sa.Column("x ", sa.Integer)],
+    "a number that is counted up, generated": _generated("id + 1", persisted=None, kind=sa.Integer),
+    "a number that is counted up, stored": _generated("id + 1", kind=sa.Integer),
+    "a float of 53 bits": _type(sa.Float(53)),
+    "a float of 54 bits": _type(sa.Float(54)),
 }
 """By name the parts of the table ``items``, or of several tables; each gets a column ``id`` before them."""
 

@@ -8,11 +8,23 @@ import sqlalchemy as sa
 
 from opal_registry.errors import Problem
 from opal_registry.preflight.expressions import Expression
+from opal_registry.preflight.functions import Clause
 from opal_registry.preflight.keys import LARGE
 from opal_registry.preflight.target import MYSQL, Subject
 
 NUMBER = re.compile(r"[( ]*[01][) ]*")
 BOOLEAN = re.compile(r"[( ]*(true|false)[) ]*", re.IGNORECASE)
+
+COMPUTE = "compute it where it is read, or in Python"
+INCREMENT: dict[Clause, tuple[str, str]] = {
+    "check": ("CHECK", "take the constraint out: the server counts from 1"),
+    "generated column": ("GENERATED ALWAYS AS", COMPUTE),
+    "stored column": ("GENERATED ALWAYS AS", COMPUTE),
+}
+"""Where MySQL takes no AUTO_INCREMENT column, what MariaDB calls it, and what to do."""
+
+TAKES_INCREMENT: dict[Clause, frozenset[str]] = {"generated column": frozenset({"mariadb"})}
+"""Who takes one there all the same."""
 
 
 def find_wrong_defaults(subject: Subject, expressions: list[Expression]) -> Iterator[Problem]:
@@ -52,16 +64,17 @@ def _check_large(subject: Subject, column: sa.Column[Any], default: sa.DefaultCl
 
 
 def _check_increment(subject: Subject, expressions: list[Expression]) -> Iterator[Problem]:
-    """A check cannot look at a number that the server gives only afterwards."""
+    """Neither a check nor a generated column can look at a number that the server gives only afterwards."""
     column = subject.table.autoincrement_column
     if column is None or column.server_default is not None or column.default is not None:
         return
     for expression in expressions:
-        if expression.clause == "check" and _mentions(expression, column):
+        if expression.clause in INCREMENT and _mentions(expression, column):
+            place, mend = INCREMENT[expression.clause]
             what = f"{expression.part} looks at {column.name!r}, which the server counts up"
-            says = "Function or expression 'AUTO_INCREMENT' cannot be used in the CHECK clause"
-            said = says if subject.target.names == {"mariadb"} else ""
-            yield from subject.refuse(MYSQL, what, "take the constraint out: the server counts from 1", says=said)
+            says = f"Function or expression 'AUTO_INCREMENT' cannot be used in the {place} clause"
+            by = MYSQL - TAKES_INCREMENT.get(expression.clause, frozenset())
+            yield from subject.refuse(by, what, mend, says=says if subject.target.names == {"mariadb"} else "")
 
 
 def _mentions(expression: Expression, column: sa.Column[Any]) -> bool:

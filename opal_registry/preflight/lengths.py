@@ -23,11 +23,15 @@ MOST_ROW_BYTES = 65_535
 
 MOST_CHAR = 255
 MOST_PRECISION = {"postgresql": 1000, "mysql": 65, "mariadb": 65}
+MOST_BITS = 53
+"""The most that a FLOAT may be asked to keep: those of a double."""
+
 MOST_LABEL_BYTES = 63
 BESIDE = 9
 """What MySQL keeps in the row at least of a value that is beside it."""
 
 SIZED = re.compile(r"((?:VAR)?CHAR)\((\d+)\)")
+BITS = re.compile(r"FLOAT\((\d+)\)")
 PRECISE = re.compile(r"(?:NUMERIC|DECIMAL)\((\d+)")
 
 
@@ -79,6 +83,8 @@ def _check_columns(subject: Subject) -> Iterator[Problem]:
             yield from subject.refuse({"postgresql"}, what, "make it a String, or take the length away", says=says)
         elif precise := PRECISE.match(text):
             yield from _check_precision(subject, column, int(precise[1]))
+        elif bits := BITS.match(text):
+            yield from _check_bits(subject, column, int(bits[1]))
         if isinstance(column.type, sa.Enum):
             yield from _check_labels(subject, column, column.type)
 
@@ -105,6 +111,16 @@ def _check_precision(subject: Subject, column: sa.Column[Any], precision: int) -
         if subject.target.is_mysql:
             says = f"Too big precision specified for '{column.name}'. Maximum is {most}"
         yield from subject.refuse(by, what, "give it fewer digits", says=says)
+
+
+def _check_bits(subject: Subject, column: sa.Column[Any], bits: int) -> Iterator[Problem]:
+    if bits > MOST_BITS:
+        what = f"column {column.name!r} is a FLOAT({bits}), {subject.target.title} allows {MOST_BITS} bits"
+        says = f"precision for type float must be less than {MOST_BITS + 1} bits"
+        if subject.target.is_mysql:
+            says = f"Incorrect column specifier for column '{column.name}'"
+        mend = "make it a Double()"
+        yield from subject.refuse(MYSQL | {"postgresql"}, what, mend, says=says)
 
 
 def _check_labels(subject: Subject, column: sa.Column[Any], kind: sa.Enum) -> Iterator[Problem]:

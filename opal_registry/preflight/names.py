@@ -74,6 +74,9 @@ def _check_columns(subject: Subject) -> Iterator[Problem]:
         if other != column.name:
             what = f"the columns {other!r} and {column.name!r} are one to {subject.target.title}"
             yield from subject.refuse(MYSQL | {"sqlite"}, what, "rename one of them", says=_says(subject, column))
+        if column.name.endswith(" "):
+            what, says = f"the column name {column.name!r} ends in a space", f"Incorrect column name '{column.name}'"
+            yield from subject.refuse(MYSQL, what, "rename it", says=says)
         if column.name in RESERVED and not column.system:
             says = f'column name "{column.name}" conflicts with a system column name'
             what = f"column {column.name!r} has a name that every table has already"

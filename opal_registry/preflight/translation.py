@@ -8,8 +8,18 @@ from sqlalchemy.schema import CreateIndex
 
 from opal_registry.errors import Problem
 from opal_registry.preflight.target import DATABASES, FAILURES, MYSQL, Subject
-from opal_registry.preflight.vocabulary import EXTENSIONS, iter_takers, refusers, split_name
+from opal_registry.preflight.vocabulary import (
+    EXTENSIONS,
+    iter_default_takers,
+    iter_takers,
+    refusers,
+    split_name,
+    word_default,
+)
 from opal_registry.schema.compiled import make_creation
+
+TOLD = (sa.exc.SQLAlchemyError, NotImplementedError)
+"""What SQLAlchemy raises on purpose, with words for people."""
 
 INSTEAD = {
     "ARRAY": "JSON()",
@@ -50,7 +60,7 @@ def _explain(subject: Subject, column: sa.Column[Any]) -> Iterator[Problem]:
     except sa.exc.UnsupportedCompilationError:
         by = DATABASES - set(iter_takers(column.type))
         yield from _refuse_type(subject, column, _name(column.type), by)
-    except FAILURES as error:
+    except TOLD as error:
         by = DATABASES - set(iter_takers(column.type))
         if isinstance(column.type, sa.String) and not column.type.length and subject.target.is_mysql:
             what = f"column {column.name!r} is a VARCHAR without a length, which {subject.target.title} needs"
@@ -60,6 +70,8 @@ def _explain(subject: Subject, column: sa.Column[Any]) -> Iterator[Problem]:
                 f"column {column.name!r} has a type that {subject.target.title} has no words for: {_first_line(error)}"
             )
             yield from subject.refuse(by, what, "correct the type, or give it a variant for this database")
+    except FAILURES:  # the words of another database for a type of that name
+        yield from _refuse_type(subject, column, repr(column.type), DATABASES - set(iter_takers(column.type)))
 
 
 def _refuse_type(
@@ -92,9 +104,22 @@ def _check_statements(subject: Subject) -> Iterator[Problem]:
         except sa.exc.IdentifierError:
             continue  # the names are looked at by themselves
         except FAILURES as error:
-            name = subject.target.title
-            what = f"{name} has no words for {_part(statement)}: {_first_line(error)}"
-            yield from subject.refuse(DATABASES, what, "change the model so that this database can hold it")
+            yield from list(_check_defaults(subject)) or _refuse_statement(subject, statement, error)
+
+
+def _check_defaults(subject: Subject) -> Iterator[Problem]:
+    for column in subject.table.columns:
+        try:
+            word_default(subject.target.dialect, column)
+        except FAILURES as error:
+            name, by = subject.target.title, DATABASES - set(iter_default_takers(column))
+            what = f"column {column.name!r} has a default that {name} has no words for: {_first_line(error)}"
+            yield from subject.refuse(by, what, "let Python make the value (default= in place of server_default=)")
+
+
+def _refuse_statement(subject: Subject, statement: Any, error: Exception) -> Iterator[Problem]:
+    what = f"{subject.target.title} has no words for {_part(statement)}: {_first_line(error)}"
+    yield from subject.refuse(DATABASES, what, "change the model so that this database can hold it")
 
 
 def _part(statement: Any) -> str:

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 
+from opal_registry.ownership.conflicts import iter_sequences
 from opal_registry.preflight.target import FAILURES, MYSQL
 
 NAME = re.compile(r'(?:(?P<schema>\w+|"[^"]+")\.)?(?P<word>\w+|"[^"]+")(?P<rest>.*)', re.DOTALL)
@@ -91,6 +93,28 @@ def iter_takers(kind: sa.types.TypeEngine[object]) -> Iterator[str]:
             continue
         if name not in refusers(text):
             yield name
+
+
+def iter_default_takers(column: sa.Column[Any]) -> Iterator[str]:
+    """The databases that have words for the default of a column."""
+    draws = any(iter_sequences(column))
+    for name, dialect in _dialects().items():
+        try:
+            word_default(dialect, column)
+        except FAILURES:
+            continue
+        if dialect.supports_sequences or name == "mariadb" or not draws:
+            yield name
+
+
+def word_default(dialect: sa.Dialect, column: sa.Column[Any]) -> None:
+    """Find words for the default of a column.
+
+    Raises:
+        Exception: Of any kind, if there are none.
+    """
+    compiler: Any = dialect.ddl_compiler(dialect, None)  # type: ignore[arg-type]
+    compiler.get_column_default_string(column)
 
 
 def refusers(text: str) -> set[str]:
