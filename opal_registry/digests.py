@@ -1,15 +1,23 @@
 """Digests of files and folders of sources, wherever they lie."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from stat import S_ISREG
 
-PASSED_OVER = ("__pycache__", "node_modules", "site-packages")
+PASSED_OVER = ("__pycache__", "dist-packages", "node_modules", "site-packages")
 """Folders that hold no sources of what they lie in; hidden ones and virtual environments are others."""
 
 CHANGES_BY_ITSELF = (".pyc", ".pyo", ".log", ".db", ".sqlite", ".sqlite3", "-journal", "-wal", "-shm", "-lock", "~")
 """How the names of files end that come to be in a package while it is used."""
+
+DEEPEST = 5
+"""So many folders deep Python files are looked for where folders on the way to them hold none."""
+
+MOST_FOLDERS = 300
+"""In so many folders at most, on each folder of the path."""
 
 LARGE = 1_000_000
 """Of a file with more bytes than this that is no Python only the size counts."""
@@ -62,8 +70,9 @@ def digest_files(root: str) -> bytes:
 def digest_modules(folder: str, claimed: set[str]) -> bytes:
     """Digest the Python files of the modules and packages that a folder on the path holds.
 
-    The folder may be anything, the root of a machine too. So it is searched no further than folders that hold Python
-    files themselves, and packages with an ``__init__.py``.
+    The folder may be anything, the root of a machine too. So folders without Python files of their own (they may lead to
+    namespace packages) are searched as deep as :data:`DEEPEST` and not more than :data:`MOST_FOLDERS` of them; of what is
+    beyond, the names of folders count.
 
     Args:
         folder: Which.
@@ -73,20 +82,62 @@ def digest_modules(folder: str, claimed: set[str]) -> bytes:
         32 bytes; none if there are no such files.
     """
     entries = [entry for entry in _scan(folder) if entry.name not in claimed]
-    found = list(_iter_modules(folder, "", entries, (os.path.realpath(folder),)))
+    found = list(_iter_modules(folder, entries))
     return _digest(folder, found) if found else b""
 
 
-def _iter_modules(root: str, inside: str, entries: Sequence[os.DirEntry[str]], above: tuple[str, ...]) -> Iterator[str]:
-    yield from (f"{inside}/{entry.name}" for entry in entries if _is_module(entry))
-    for entry in entries:
-        if entry.name.isidentifier() and _is_searched(entry):
-            below, real = _scan(entry.path), _real(entry)
-            path = f"{inside}/{entry.name}"
-            if any(found.name == "__init__.py" for found in below):
-                yield from _iter_files(root, path, (*above, real), data=False)
-            elif real not in above and any(map(_is_module, below)):
-                yield from _iter_modules(root, path, below, (*above, real))
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder that modules are looked for in.
+
+    Args:
+        inside: Where it is, below the root.
+        entries: What it holds.
+        above: Itself and those above it, as they really are.
+        bare: How many folders without Python files end in this one; 0 if it has some.
+    """
+
+    inside: str
+    entries: Sequence[os.DirEntry[str]]
+    above: tuple[str, ...]
+    bare: int = 0
+
+
+def _iter_modules(root: str, entries: Sequence[os.DirEntry[str]]) -> Iterator[str]:
+    """Yield the paths of Python files, relative to the root, level by level; what is only named ends in a slash."""
+    left = MOST_FOLDERS
+    waiting = deque([_Folder("", entries, (os.path.realpath(root),))])
+    while waiting:
+        folder = waiting.popleft()
+        yield from (f"{folder.inside}/{entry.name}" for entry in folder.entries if _is_module(entry))
+        for entry in _packages(folder.entries):
+            left -= bool(folder.bare)
+            if left < 0:
+                yield f"{folder.inside}/{entry.name}/"
+            else:
+                yield from _look_into(root, folder, entry, waiting)
+
+
+def _look_into(root: str, folder: _Folder, entry: os.DirEntry[str], waiting: deque[_Folder]) -> Iterator[str]:
+    """Yield what a package holds, or the names of what is too deep; let any other folder wait until it is searched."""
+    below, path, real = _scan(entry.path), f"{folder.inside}/{entry.name}", _real(entry)
+    names, above = {found.name for found in below}, (*folder.above, real)
+    if "pyvenv.cfg" in names or real in folder.above:
+        return
+    if "__init__.py" in names:
+        yield from _iter_files(root, path, above, data=False)
+    elif any(map(_is_module, below)):
+        waiting.append(_Folder(path, below, above))
+    elif folder.bare < DEEPEST:
+        waiting.append(_Folder(path, below, above, folder.bare + 1))
+    else:
+        yield from (f"{path}/{found.name}/" for found in _packages(below))
+
+
+def _packages(entries: Sequence[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    """The folders that can be imported, by name."""
+    found = (entry for entry in entries if entry.name.isidentifier() and _is_searched(entry))
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _iter_files(

@@ -272,7 +272,14 @@ class TestModulesWithoutADistribution:
 
     def test_what_cannot_be_imported_is_passed_over(self, image: Site, folder: Path) -> None:
         before = take(image, folder)
-        for name in ("two-words/a.py", "var/lib/a.py", "env/a.py", "env/pyvenv.cfg", ".git/a.py", "delta/a.json"):
+        for name in (
+            "two-words/a.py",
+            "node_modules/lib/a.py",
+            "env/a.py",
+            "env/pyvenv.cfg",
+            ".git/a.py",
+            "delta/a.json",
+        ):
             write(Site(folder, folder, folder), name, "x = 1")
         (folder / "env" / "__init__.py").touch()
         (folder / "plain").mkdir()
@@ -281,6 +288,40 @@ class TestModulesWithoutADistribution:
         os.mkfifo(folder / "pipe")
 
         assert take(image, folder, folder / "pipe") == before
+
+    @pytest.mark.parametrize("name", ["company/tables/__init__.py", "helper/sub/deep/y.py", "a/b/c/d/e/f.py"])
+    def test_a_package_without_an_init_file_is_noticed(self, image: Site, folder: Path, name: str) -> None:
+        taken = [take(image, folder)]
+        (folder / name).parent.mkdir(parents=True)
+        for text in ("x = 1", "x = 2"):
+            (folder / name).write_text(text)
+            taken.append(take(image, folder))
+
+        assert len({*taken}) == 3
+
+    def test_what_lies_deeper_is_noticed_by_its_name(self, image: Site, folder: Path) -> None:
+        (folder / "a/b/c/d/e/f").mkdir(parents=True)
+        taken = [take(image, folder)]
+        for name in ("a/b/c/d/e/f/g/h/i.py", "a/b/c/d/e/f/g/j.py", "a/b/c/d/e/f/k/j.py"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+            taken.append(take(image, folder))
+
+        assert [taken[1] == taken[0], taken[2] == taken[1], taken[3] == taken[2]] == [False, True, False]
+
+    def test_of_very_many_folders_the_last_are_noticed_by_their_names(
+        self, image: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("opal_registry.digests.MOST_FOLDERS", 2)
+        for name in "abcd":
+            (folder / "many" / name).mkdir(parents=True)
+        taken = [take(image, folder)]
+        for name in ("many/b/x.py", "many/c/x.py", "many/e/x.py"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+            taken.append(take(image, folder))
+
+        assert [taken[1] == taken[0], taken[2] == taken[1], taken[3] == taken[2]] == [False, True, False]
 
     def test_what_was_copied_beside_installed_ones_is_noticed(self, image: Site) -> None:
         before = take(image)
