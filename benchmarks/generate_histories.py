@@ -101,12 +101,31 @@ import os
 import sqlalchemy as sa
 from alembic import context
 
+from {core}.base import Base
+{imports}
+
 with sa.create_engine(os.environ["DATABASE_URL"], poolclass=sa.NullPool).connect() as connection:
-    context.configure(connection=connection, target_metadata=None, transaction_per_migration=True)
+    context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
 """
 INI = "[alembic]\nscript_location = {core}:alembic\npath_separator = os\n"
+
+BASE = """\
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(sa.String(80))
+"""
 
 DJANGO_SETTINGS = """\
 import os
@@ -192,11 +211,19 @@ def make_opal(number: int) -> list[Distribution]:
 
 def make_alembic(number: int) -> list[Distribution]:
     """One environment, whose one history holds the same operations in a row."""
-    files = {f"{CORE}/__init__.py": "", f"{CORE}/alembic/env.py": ENV, f"{CORE}/alembic.ini": INI.format(core=CORE)}
+    imports = "\n".join(f"import {app}.models" for app in names(number))
+    files = {
+        f"{CORE}/__init__.py": "",
+        f"{CORE}/base.py": BASE,
+        f"{CORE}/alembic/env.py": ENV.format(core=CORE, imports=imports),
+        f"{CORE}/alembic.ini": INI.format(core=CORE),
+    }
     files[f"{CORE}/alembic/script.py.mako"] = ""
     files[f"{CORE}/alembic/versions/users.py"] = _file(CORE, 0, "users", None, "", USERS)
     parent = "users"
     for app in names(number):
+        models = MODELS.format(app=app).replace("opal_registry.database", f"{CORE}.base")
+        files |= {f"{app}/__init__.py": "", f"{app}/models.py": models}
         for step in range(1, REVISIONS + 1):
             files[f"{CORE}/alembic/versions/{app}_{step}.py"] = _revision(app, step, parent, "")
             parent = f"{app}r{step}"

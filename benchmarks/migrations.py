@@ -149,7 +149,8 @@ def iter_page(results: Results, autogenerate: dict[int, float], ready: Sequence[
     yield "# Benchmarks of migrations\n"
     yield f"`make bench-migrations` made this page: {APPS} sub-apps with {REVISIONS} revisions each (three tables, a column, an index), "
     yield "all of them run in an empty database, and the same command once more with nothing to do. Alembic has one history with the same"
-    yield "operations in a row, and an `env.py` that imports no models; Django has the same applications and migrations. Whole processes,"
+    yield "operations in a row, and an `env.py` that imports the models, as one that autogenerates does; Django has the same applications and"
+    yield "migrations. Whole processes,"
     yield f"medians of {rounds} rounds, everybody in turn. Seconds are this machine's; ratios hold elsewhere.\n"
     for kind in dict.fromkeys(key[0] for key in results):
         yield f"## {'SQLite' if kind == 'sqlite' else 'PostgreSQL'}\n"

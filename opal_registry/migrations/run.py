@@ -189,7 +189,7 @@ class MigrationRun:
             with explained(self.engine.url, doing=f"recording the revision {ran.revision} ({ran.revision.path})"):
                 if self.engine.dialect.name not in TRANSACTIONAL:
                     connection.execute(journal.make_finish(ran.revision.app, ran.revision.id))
-                record(connection, history, ran, is_gone=self.downgrade)
+                self._record(connection, history, ran)
             self.done.append(ran)
 
         broken = find_broken_keys(connection)
@@ -201,6 +201,13 @@ class MigrationRun:
         names = ", ".join(each.id for each in revisions)
         with self.show(f"{history.app}: {names}"):
             run_revisions(connection, history, revisions, record=note, downgrade=self.downgrade)
+
+    def _record(self, connection: sa.Connection, history: History, ran: Ran) -> None:
+        """Write down that a revision is applied, or is not any more."""
+        if gone := [each for each in ran.revision.ids if f"{history.app}@{each}" in self.plan.recorded]:
+            connection.execute(make_removal(history.app, gone))
+        for applied in () if self.downgrade else ran.revision.iter_applied(history.version, ran.seconds):
+            connection.execute(make_record(applied))
 
     def _run_in_its_own_way(self, connection: sa.Connection, history: History, revisions: Sequence[Revision]) -> None:
         """Through other connections; what was done is recorded afterwards."""
@@ -214,7 +221,7 @@ class MigrationRun:
                 if history.location.command:
                     write_release(connection, history, ran)
                 else:
-                    record(connection, history, ran, is_gone=self.downgrade)
+                    self._record(connection, history, ran)
         self.done += done
 
     @contextmanager
@@ -234,13 +241,6 @@ class MigrationRun:
                 connection.exec_driver_sql(limit)
                 connection.rollback()
             yield connection
-
-
-def record(connection: sa.Connection, history: History, ran: Ran, *, is_gone: bool = False) -> None:
-    """Write down that a revision is applied, or is not any more."""
-    connection.execute(make_removal(history.app, [ran.revision.id, *ran.revision.replaces]))
-    for applied in () if is_gone else ran.revision.iter_applied(history.version, ran.seconds):
-        connection.execute(make_record(applied))
 
 
 @contextmanager

@@ -47,12 +47,14 @@ class Plan:
         held_back: Revisions that have to wait for the phase ``contract``.
         histories: The histories as the database goes through them, of the sub-apps that have steps.
         crossings: What has to be executed before, where revisions stand for others that the database has.
+        recorded: What is recorded of these histories by then, as ``app@revision``.
     """
 
     steps: tuple[Step, ...] = ()
     held_back: tuple[Revision, ...] = ()
     histories: Mapping[str, History] = field(default_factory=dict)
     crossings: tuple[sa.Insert | sa.Delete, ...] = ()
+    recorded: frozenset[str] = frozenset()
 
 
 def make_plan(
@@ -90,7 +92,8 @@ def complete(plan: Plan, histories: Mapping[str, History], standings: Mapping[st
     """The same plan with the histories of those that have steps, and what has to be executed before."""
     concerned = {step.app: histories[step.app] for step in plan.steps}
     crossings = [each for app, history in concerned.items() for each in cross(history, standings.get(app, NOWHERE))]
-    return replace(plan, histories=concerned, crossings=tuple(crossings))
+    recorded = frozenset(str(each) for app in concerned for each in standings.get(app, NOWHERE).applied.values())
+    return replace(plan, histories=concerned, crossings=tuple(crossings), recorded=recorded)
 
 
 @dataclass
