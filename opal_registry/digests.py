@@ -189,4 +189,6 @@ def _digest(root: str, found: Iterator[str] | Sequence[str]) -> bytes:
 
 
 def _content(path: str) -> bytes:
+    if path.endswith("/"):
+        return b""
     return read_file(path, most=None if path.endswith(".py") else LARGE)
