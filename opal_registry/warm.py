@@ -62,14 +62,14 @@ class Recorded:
         distribution: The distribution that brought it.
         version: Of that distribution, in this image.
         bind: Which configured database it lives in.
-        tables: The full names of its tables.
+        tables: The full names of its tables; None where another release wrote them down.
     """
 
     name: str
     distribution: str
     version: str
     bind: str
-    tables: tuple[str, ...]
+    tables: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +161,22 @@ def _iter_recorded(rows: Sequence[Sequence[Any]], fingerprint: str) -> Iterator[
     for name, distribution, version, bind, tables, sources, min_reader in rows:
         if min_reader > READS:
             raise UncertainError
-        known = _plain(sources) or {}
+        known, names = _check(_plain(sources) or {}, dict), _check(_plain(tables), list)
+        places = [_check(place, list) for place in known.values()]
+        if not all(isinstance(each, str) for each in (*names, *(text for place in places for text in place[2:]))):
+            raise UncertainError
         if fingerprint in known:
             position, count, *rest = known[fingerprint]
-            version = rest[0] if rest else version  # another image's release may have written the row
-            yield position, count, Recorded(name, distribution, version, bind, tuple(_plain(tables)))
+            is_ours = rest in ([], [version])  # or another image's release has written the row
+            tables = tuple(names) if is_ours else None
+            yield position, count, Recorded(name, distribution, (rest or [version])[0], bind, tables)
+
+
+def _check(value: Any, kind: type) -> Any:
+    """What is of its kind; nothing that only looks like it can be trusted."""
+    if not isinstance(value, kind):
+        raise UncertainError
+    return value
 
 
 def _plain(value: Any) -> Any:

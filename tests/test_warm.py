@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opal_registry.cli.recorded import recorded_view
 from opal_registry.engines.factory import make_engine
 from opal_registry.engines.url import describe_url, make_url
 from opal_registry.mixins import utc_now
@@ -99,6 +100,19 @@ class TestTheAnswer:
             assert complete
             assert [app.version for app in complete.sub_apps] == [version]
 
+    def test_counts_no_tables_of_another_release(self, file_url: str) -> None:
+        record(file_url, row("core", version="1.1", sources={IMAGE: [0, 1, "1.0"], OTHER: [0, 1, "1.1"]}))
+
+        for fingerprint, tables in ((IMAGE, None), (OTHER, ("core_a", "core_b"))):
+            complete = find(file_url, fingerprint)
+            assert complete
+            assert [app.tables for app in complete.sub_apps] == [tables]
+        unknown = Complete({}, (Recorded("core", "", "1.0", "default", None),))
+        assert recorded_view(unknown, seconds=0) == [
+            "nothing to do: the tables of 1 sub-app are as the ledger says; 0.00 s "
+            "(opal-db init --verify looks at them)"
+        ]
+
     def test_is_not_waited_for_where_the_ledger_is_locked(self, postgres_url: str) -> None:
         self.lock_and_find(postgres_url, "LOCK TABLE opal_sub_apps")
 
@@ -139,6 +153,12 @@ class TestTheAnswer:
             pytest.param([row("core", sources=None)], id="nothing is known"),
             pytest.param([row("core", sources=[IMAGE])], id="what is known makes no sense"),
             pytest.param([row("core", sources={IMAGE: "yes"})], id="the place makes no sense"),
+            pytest.param([row("core", sources={IMAGE: [0, 1], OTHER: "no"})], id="another place makes no sense"),
+            pytest.param([row("core", sources={IMAGE: [0, 1, 5]})], id="the version makes no sense"),
+            pytest.param([row("core", tables="abc")], id="the tables are a text"),
+            pytest.param([row("core", tables={"a": 1})], id="the tables are something else"),
+            pytest.param([row("core", tables=["a", 1])], id="a table has no name"),
+            pytest.param([row("core"), row("gone", sources=None, tables="abc")], id="another row is damaged"),
             pytest.param([row("core"), row("gone", sources=None, min_reader=2)], id="a later release wrote here"),
             pytest.param([row("core", bind="analytics")], id="it was for another bind"),
         ],
@@ -446,7 +466,8 @@ class TestTheCommand:
 
             print(main(["init", "--quiet"]), sorted({heavy} & sys.modules.keys()))
         """
-        assert site.python(code, env=env).out == "0 []\n"
+        done = site.python(code, env=env, cwd=site.folder)  # which "-c" puts on the path, where it is already
+        assert done.out == "0 []\n"
 
     def test_looks_at_the_database_when_told_to(self, site: Site, env: dict[str, str], file: Path) -> None:
         with contextlib.closing(sqlite3.connect(file)) as connection:

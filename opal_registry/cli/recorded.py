@@ -59,11 +59,14 @@ def recorded_document(complete: "Complete", *, seconds: float) -> dict[str, Any]
 
 def recorded_view(complete: "Complete", *, seconds: float) -> list[str]:
     """What ``init`` shows to people."""
-    tables = sum(len(app.tables) for app in complete.sub_apps)
-    number = f"{counted(tables, 'table')} of {counted(len(complete.sub_apps), 'sub-app')}"
-    summary = f"nothing to do: {number} {'is' if tables == 1 else 'are'} as the ledger says; {seconds:.2f} s"
+    tables = sum(len(app.tables or ()) for app in complete.sub_apps)
+    is_known = all(app.tables is not None for app in complete.sub_apps)
+    number, (is_, it) = counted(tables, "table"), ("is", "it") if tables == 1 else ("are", "them")
+    if not is_known:  # a later release may have more tables than this one
+        number, is_, it = "the tables", "are", "them"
+    what = f"{number} of {counted(len(complete.sub_apps), 'sub-app')} {is_} as the ledger says"
     where = [f"{bind}: {database}" for bind, database in complete.databases.items()]
-    return [*where, f"{summary} (opal-db init --verify looks at {'it' if tables == 1 else 'them'})"]
+    return [*where, f"nothing to do: {what}; {seconds:.2f} s (opal-db init --verify looks at {it})"]
 
 
 def _sub_app(app: "Recorded") -> dict[str, Any]:
@@ -73,7 +76,7 @@ def _sub_app(app: "Recorded") -> dict[str, Any]:
         "version": app.version,
         "bind": app.bind,
         "created": [],
-        "present": list(app.tables),
+        "present": list(app.tables or ()),
         "differences": [],
         "statements": [],
         "withheld": "",
