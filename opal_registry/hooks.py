@@ -1,10 +1,12 @@
 """Calling the hooks of a sub-app inside the transaction that brings it up: its own plugin's, and nobody else's."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import sqlalchemy as sa
+from sqlalchemy.orm import SessionTransaction
 
 from opal_registry.discovery import Discovery
 from opal_registry.engines.failures import explain, is_outage, without_secret
@@ -13,6 +15,12 @@ from opal_registry.errors import DatabaseError, LockTimeoutError, PluginError
 from opal_registry.guard import guarded
 from opal_registry.sessions import OpalSession
 from opal_registry.suite import LoadedSubApp
+
+WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|MERGE|REPLACE)\b", re.IGNORECASE)
+LOST = (
+    "what it put in was rolled back, or lost because the session was closed before a commit: undo a part in "
+    "session.begin_nested(), and raise an error to undo everything"
+)
 
 
 def tell_of_tables(
@@ -35,7 +43,11 @@ def seed(discovery: Discovery, connection: sa.Connection, app: LoadedSubApp) -> 
         PluginError: If it fails.
         DatabaseError: If the database let it down.
     """
-    with _hook(discovery, connection, "opal_seed", app) as call, _make_session(connection) as session:
+    with (
+        _hook(discovery, connection, "opal_seed", app) as call,
+        _make_session(connection) as session,
+        _nothing_lost(session, connection),
+    ):
         call(session=session, sub_app=app.sub_app)
         session.commit()
 
@@ -62,6 +74,54 @@ def _explain_waiting(error: DatabaseError) -> DatabaseError:
     """On SQLite a hook that opens another connection waits for the run that called it."""
     mend = "use the session or connection that the hook is given: another one waits for this run to end"
     return type(error)(*(replace(problem, mend=mend) for problem in error.problems))
+
+
+class _Fate:
+    """What has become of the rows that a session puts in."""
+
+    is_open = False
+    """Whether it has put some in, and not committed them."""
+
+    is_lost = False
+    """Whether it took back what it put in last."""
+
+    def note(self, *_: object) -> None:
+        """Something is put in."""
+        self.is_open, self.is_lost = True, False
+
+    def read(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        """A statement is sent."""
+        if WRITES.match(statement):
+            self.note()
+
+    def keep(self, session: OpalSession) -> None:
+        """Something was committed, if only into a savepoint."""
+        self.is_open = self.is_open and session.in_nested_transaction()
+
+    def end(self, _session: object, transaction: SessionTransaction) -> None:
+        """A transaction has ended, in whatever way."""
+        if transaction.parent is None and self.is_open:
+            self.is_open, self.is_lost = False, True
+
+
+@contextmanager
+def _nothing_lost(session: OpalSession, connection: sa.Connection) -> Iterator[None]:
+    """Refuse to take a seed for done that undid what it had put in.
+
+    Raises:
+        RuntimeError: If it rolled back, or closed the session, and put nothing in after that.
+    """
+    fate = _Fate()
+    sa.event.listen(session, "transient_to_pending", fate.note)
+    sa.event.listen(session, "after_commit", fate.keep)
+    sa.event.listen(session, "after_transaction_end", fate.end)
+    sa.event.listen(connection, "before_cursor_execute", fate.read)
+    try:
+        yield
+    finally:
+        sa.event.remove(connection, "before_cursor_execute", fate.read)
+    if fate.is_lost:
+        raise RuntimeError(LOST)
 
 
 def _make_session(connection: sa.Connection) -> OpalSession:

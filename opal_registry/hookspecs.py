@@ -88,7 +88,9 @@ def opal_seed(session: "sa_orm.Session", sub_app: SubApp) -> None:
     """Put the sub-app's first rows in. Called again after each change of version, so it must be idempotent.
 
     Args:
-        session: A session inside a savepoint of the run's transaction; ``commit`` releases the savepoint only.
+        session: A session inside a savepoint of the run's transaction; ``commit`` releases the savepoint only. To put rows
+            in, and then to roll back or close the session without a commit and leave it at that, is an error: nothing would be there, and the
+            sub-app would count as seeded.
         sub_app: The plugin's own sub-app.
 
     Example:

@@ -8,6 +8,7 @@ import pytest
 from opal_registry import hookspecs
 from opal_registry.entry_point import HOOKS
 from tests.distributions import Site
+from tests.snapshots import rows_of
 from tests.writing import complaint, model, models, owners
 
 NOTE = """
@@ -80,3 +81,62 @@ def test_each_hook_shows_how_it_is_written() -> None:
         assert f"def {name}({', '.join(inspect.signature(getattr(hookspecs, name)).parameters)}):" in example
         assert "from opal_registry import" in example
         assert "@hookimpl" in example
+
+
+ROW = "session.execute(sa.text(\"INSERT INTO users (username, roles) VALUES ('ada', '[]')\"))"
+USER = "from opal_registry.models import User\n    session.add(User(username='ada', roles=[]))"
+READ = "session.execute(sa.text('SELECT * FROM users')).all()"
+
+
+def seeding(*lines: str) -> str:
+    return "import sqlalchemy as sa\n@hookimpl\ndef opal_seed(session):\n    " + "\n    ".join(lines)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param((ROW, "session.rollback()"), id="rolled back"),
+        pytest.param((ROW, "session.close()"), id="closed"),
+        pytest.param((USER, "session.rollback()"), id="rolled back before it was sent"),
+        pytest.param((USER, "session.flush()", "session.close()"), id="an object"),
+        pytest.param(
+            (ROW, "with session.begin_nested(): session.execute(sa.text('DELETE FROM users'))", "session.close()"),
+            id="after a savepoint",
+        ),
+    ],
+)
+def test_a_seed_that_undoes_what_it_put_in_is_named_and_not_recorded(
+    quick_site: Site, any_database_url: str, lines: tuple[str, ...]
+) -> None:
+    quick_site.sub_app("alpha", hooks=seeding(*lines), requires=("core",))
+    said = complaint(quick_site, "init", OPAL_DATABASE__URL=any_database_url)
+    assert said.startswith("calling opal_seed failed: RuntimeError: what it put in was rolled back, or lost because ")
+    assert "plugin 'alpha' (alpha 1.0, alpha.opal)" in said
+    quick_site.sub_app("alpha", hooks=seeding(ROW), requires=("core",))
+    assert quick_site.run("init", env={"OPAL_DATABASE__URL": any_database_url}).code == 0
+    assert [row["username"] for row in rows_of(any_database_url, "users")] == ["ada"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param((READ, "session.close()"), id="it has only read"),
+        pytest.param((ROW, "session.commit()", "session.close()"), id="it has committed"),
+        pytest.param((ROW, "session.rollback()", ROW), id="it has put something in again"),
+        pytest.param(
+            (
+                "try:",
+                "    with session.begin_nested():",
+                f"        {ROW}",
+                "        1 / 0",
+                "except ZeroDivisionError:",
+                "    pass",
+            ),
+            id="it was a part only",
+        ),
+    ],
+)
+def test_a_seed_may_undo_a_part_and_close_its_session(quick_site: Site, lines: tuple[str, ...]) -> None:
+    quick_site.sub_app("alpha", hooks=seeding(*lines), requires=("core",))
+    done = quick_site.run("init")
+    assert (done.code, done.err) == (0, "")
