@@ -67,8 +67,11 @@ class Invocation:
     @cached_property
     def registry(self) -> "Registry":
         """The registry of those settings; its imports are watched, and shown while they last."""
+        from logging import NullHandler, getLogger
+
         from opal_registry.registry import Registry
 
+        getLogger("sqlalchemy.pool").addHandler(NullHandler())  # of a connection that is broken an error tells
         return Registry(self.settings, step=self._watch)
 
     def registry_for(self, *names: str) -> "Registry":

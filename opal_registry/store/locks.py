@@ -14,7 +14,7 @@ there; it is told to go past PgBouncer (``migration_url``).
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from random import SystemRandom
 from typing import Protocol
@@ -151,11 +151,17 @@ def hold_run(
         with _hold_file(engine, wait, where, announce):
             yield lambda: None
         return
-    with hold_lock(engine, wait=wait, where=where, announce=announce) as guard:
+    with ExitStack() as stack:
+        guard = stack.enter_context(hold_lock(engine, wait=wait, where=where, announce=announce))
         if engine.dialect.name == "postgresql":
             guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             check_pool(engine, guard, where=where)
+        held = stack.pop_all()
+    try:
         yield partial(check_lock, guard, where=where)
+    finally:
+        with suppress(sa.exc.SQLAlchemyError):  # one that is lost has let go; what went wrong in the block counts
+            held.close()
 
 
 @contextmanager
