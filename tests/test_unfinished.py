@@ -256,6 +256,12 @@ class TestTells:
         assert site.run("stamp", "notes@n2", env=env).code == 0
         assert rows_of(url, "opal_steps") == []
 
+    def test_where_rows_were_written_outside_of_a_transaction(self, site: Site, env: Env) -> None:
+        insert = "INSERT INTO notes (id) VALUES (7)"
+        second(site, f"with op.get_context().autocommit_block():\n    op.execute({insert!r})\n    {DIE}")
+        dies(site, env)
+        assert "its statement 1 may have taken effect or not" in fails(site.run("upgrade", env=env))
+
     def test_where_it_wants_something_else_this_time(self, site: Site, env: Env) -> None:
         body = "import uuid; op.execute(sa.text('UPDATE users SET email = :x').bindparams(x=str(uuid.uuid4())))"
         second(site, f"{body}\n{THREE}\n{DIE}")
