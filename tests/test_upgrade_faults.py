@@ -17,7 +17,8 @@ from tests.proxy import Moment, Proxy
 from tests.revisions import release, revision
 from tests.snapshots import rows_of
 from tests.test_faults import fails
-from tests.test_upgrade import ADD, N1, SECOND, columns, execute, first, ran, rows
+from tests.deploys import columns, execute, ran, rows
+from tests.test_upgrade import ADD, N1, SECOND, first
 
 Env = dict[str, str | None]
 SERVERS = ["postgres18", pytest.param("mariadb", marks=pytest.mark.mariadb)]
