@@ -24,6 +24,8 @@ Contents = Mapping[str, Mapping[str, Aspects]]
 OWN = "opal_"
 """How the names of the registry's own tables begin."""
 
+QUOTED_NUMBER = re.compile(r"'(-?\d+(\.\d+)?)'")
+
 POSTGRESQL = """
     SELECT n.nspname, c.relname, 'trigger', t.tgname, pg_get_triggerdef(t.oid)
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -46,9 +48,11 @@ POSTGRESQL = """
            (SELECT string_agg(pg_get_constraintdef(x.oid), ' ' ORDER BY 1) FROM pg_constraint x WHERE x.contypid = t.oid))
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype = 'd'
     UNION ALL
-    SELECT schemaname, '', 'sequence', sequencename, concat_ws(' ', data_type, start_value, min_value, max_value,
-           increment_by, CASE WHEN cycle THEN 'CYCLE' END)
-    FROM pg_sequences
+    SELECT n.nspname, '', 'sequence', c.relname, concat_ws(' ', format_type(s.seqtypid, NULL), s.seqstart, s.seqmin,
+           s.seqmax, s.seqincrement, CASE WHEN s.seqcycle THEN 'CYCLE' END)
+    FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                      AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i'))
     UNION ALL
     SELECT n.nspname, '', 'function', concat(p.proname, '(', pg_get_function_identity_arguments(p.oid), ')'),
            pg_get_functiondef(p.oid)
@@ -93,7 +97,7 @@ def read_contents(connection: sa.Connection, schemas: Collection[str | None] = (
         for place in _find_tables(connection, inspector, schema):
             found[place] = {}
         for place, thing, aspects in _iter_reflected(inspector, schema):
-            if place in found:
+            if place in found and thing.replace("index ", "unique constraint ", 1) not in found[place]:
                 found[place][thing] = aspects
     for place, thing, definition in _iter_others(connection, inspector, schemas):
         if place in found:
@@ -129,7 +133,7 @@ def _column(column: Any, dialect: sa.Dialect) -> tuple[str, dict[str, str]]:
     aspects = {
         "type": getattr(kind, "name", None) or type_text(kind, dialect),
         "nullability": "NULL" if column["nullable"] else "NOT NULL",
-        "server default": _without_parentheses(column.get("default") or "none"),
+        "server default": _bare(column.get("default") or "none"),
         "comment": repr(column.get("comment") or ""),
         "generation": str(column.get("computed") or column.get("identity") or "none"),
         "counting": "on" if column.get("autoincrement") is True else "off",
@@ -137,10 +141,12 @@ def _column(column: Any, dialect: sa.Dialect) -> tuple[str, dict[str, str]]:
     return f"column {column['name']}", aspects
 
 
-def _without_parentheses(text: str) -> str:
-    while text.startswith("(") and text.endswith(")"):
-        text = text[1:-1].strip()
-    return text
+def _bare(default: str) -> str:
+    """A server default without parentheses around it, and without quotes around a number."""
+    while default.startswith("(") and default.endswith(")"):
+        default = default[1:-1].strip()
+    number = QUOTED_NUMBER.fullmatch(default)
+    return number[1] if number else default
 
 
 def _key(key: Any, _dialect: sa.Dialect) -> tuple[str, dict[str, str]]:
@@ -174,7 +180,7 @@ def _comment(comment: Any, _dialect: sa.Dialect) -> tuple[str, dict[str, str]]:
     return "table", {"comment": repr(comment["text"] or "")}
 
 
-_REFLECTED: Mapping[str, Callable[[Any, sa.Dialect], tuple[str, dict[str, str]]]] = {
+_REFLECTED: Mapping[str, Callable[[Any, sa.Dialect], tuple[str, dict[str, str]]]] = {  # an index after what it serves
     "get_multi_columns": _column,
     "get_multi_pk_constraint": _key,
     "get_multi_foreign_keys": _foreign_key,
