@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -26,6 +27,16 @@ NOW = re.compile(r"(now|current_timestamp)\s*(\(\d?)?", re.IGNORECASE)
 
 TEXT = re.compile(r"\(*'((?:[^']|''|\\')*)'\)*(::[^']+)?", re.DOTALL)
 """A text as databases write it, perhaps in parentheses, perhaps with its type."""
+
+NUMBERS = (sa.Boolean, sa.Integer, sa.Numeric)
+TRUTHS = {"true": "1", "false": "0"}
+
+DEFAULTS: dict[type, str] = {
+    sa.sql.functions.now: "sa.func.now()",
+    sa.sql.elements.True_: "sa.true()",
+    sa.sql.elements.False_: "sa.false()",
+}
+"""Server defaults that each database writes in its own way, as Python that holds for all of them."""
 
 PLUGINS = ("alembic.autogenerate.*", "alembic.ext.checkconstraint_byname")
 
@@ -61,13 +72,15 @@ def draw_differences(
     Returns:
         What brings the database up to the models; None if nothing does.
     """
-    chosen = _Choice(app, tables)
+    chosen = _Choice(connection, app, tables)
     with make_environment(connection, history, **chosen.options()) as environment:
         _compare_defaults(environment.get_context())
         script = produce_migrations(environment.get_context(), chosen.metadata)  # type: ignore[arg-type]  # or several
         add_enum_operations(connection, script, app.tables)
         add_schemas(connection, script.upgrade_ops_list[0])
         drop_doubled_checks(script.upgrade_ops_list[0], app.tables)
+        for container in (*script.upgrade_ops_list, *script.downgrade_ops_list):
+            _leave_to_tables(container)
         connection.rollback()
         is_empty = script.upgrade_ops_list[0].is_empty()
         return None if is_empty else _render(environment, script, chosen.metadata)
@@ -76,9 +89,10 @@ def draw_differences(
 class _Choice:
     """What Alembic may see."""
 
-    def __init__(self, app: LoadedSubApp, tables: Collection[str]) -> None:
+    def __init__(self, connection: sa.Connection, app: LoadedSubApp, tables: Collection[str]) -> None:
         self._tables = {table for table in app.tables if not table.is_view}
         self._names = set(tables) | {table.fullname for table in self._tables}
+        self._compiler = connection.dialect.statement_compiler(connection.dialect, None)
         self.metadata: Sequence[sa.MetaData] = list(dict.fromkeys(table.metadata for table in app.tables)) or [
             sa.MetaData()
         ]
@@ -103,7 +117,9 @@ class _Choice:
         return kind != "table" or parents["schema_qualified_table_name"] in self._names
 
     def has_object(self, item: Any, _name: str | None, kind: str, is_reflected: bool, _other: Any) -> bool:  # noqa: FBT001
-        """Whether something of the models is to be looked at."""
+        """Whether something of the models is to be looked at; a check that guards an enum is there only where no type does."""
+        if kind == "check_constraint":
+            return item._create_rule is None or bool(item._create_rule(self._compiler))
         return kind != "table" or is_reflected or item in self._tables
 
 
@@ -113,6 +129,8 @@ def _compare_defaults(context: MigrationContext) -> None:
     is_mysql = context.dialect.name in {"mysql", "mariadb"}
 
     def compare(there: Any, column: Any, wanted: str | None, found: str | None) -> bool:
+        if isinstance(column.type, NUMBERS) and is_same_number(found, wanted):
+            return False
         is_other = is_other_default(column.server_default, found, wanted, is_mysql=is_mysql)
         return bool(ask(there, column, wanted, found)) if is_other is None else is_other  # type: ignore[no-untyped-call]
 
@@ -157,6 +175,25 @@ def drop_doubled_checks(container: ops.OpContainer, tables: Collection[sa.Table]
                 container.ops.remove(each)
 
 
+def is_same_number(there: str | None, wanted: str | None) -> bool:
+    """Whether two defaults are one number however they are written; 1 is true, and 0 false.
+
+    Example:
+        >>> is_same_number("10.00", "10"), is_same_number("true", "1"), is_same_number("'a'", "1")
+        (True, True, False)
+    """
+    first, second = _number(there), _number(wanted)
+    return first is not None and first == second
+
+
+def _number(text: str | None) -> Decimal | None:
+    bare = (text or "").strip("()' ").lower()
+    try:
+        return Decimal(TRUTHS.get(bare, bare))
+    except InvalidOperation:
+        return None
+
+
 def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[False]:
     """Have the modules imported that types of other packages come from; write "now" as every database understands it."""
     module = type(item).__module__
@@ -171,7 +208,7 @@ def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[
         if isinstance(item.arg, ServerNow):
             context.imports.add(f"import {ServerNow.__module__}")
             return f"{ServerNow.__module__}.ServerNow()"
-        return "sa.func.now()" if isinstance(item.arg, sa.sql.functions.now) else False
+        return next((text for kind_, text in DEFAULTS.items() if isinstance(item.arg, kind_)), False)
     return False
 
 
@@ -185,6 +222,16 @@ def _render_postgresql(item: Any, context: AutogenContext) -> str | Literal[Fals
     context.imports.add("from sqlalchemy.dialects import postgresql")
     impl = PostgresqlImpl.__new__(PostgresqlImpl)  # for its renderers alone, which ask no database
     return impl.render_type(item, context)
+
+
+def _leave_to_tables(container: ops.OpContainer) -> None:
+    """Drop no index of a table that is dropped itself: MySQL refuses to, where a foreign key needs it."""
+    dropped = {(each.schema, each.table_name) for each in container.ops if isinstance(each, ops.DropTableOp)}
+    container.ops[:] = [
+        each
+        for each in container.ops
+        if not (isinstance(each, ops.ModifyTableOps) and (each.schema, each.table_name) in dropped)
+    ]
 
 
 def _render(environment: EnvironmentContext, script: ops.MigrationScript, metadata: Any) -> Drawn:

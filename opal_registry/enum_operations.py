@@ -66,14 +66,15 @@ def _render_become(context: AutogenContext, operation: BecomeType) -> str:
 
 
 def write_enum(kind: sa.Enum, *, more: str = ", create_type=False") -> str:
-    """An enum type as Python; as a part of a table it does not create itself.
+    """An enum type as Python; as a part of a table it does not create itself, but its check where there are no such types.
 
     Example:
         >>> write_enum(sa.Enum("good", "bad", name="mood"))
         "sa.Enum('good', 'bad', name='mood', create_type=False)"
     """
     schema = f", schema={kind.schema!r}" if kind.schema else ""
-    return f"sa.Enum({', '.join(map(repr, kind.enums))}, name={kind.name!r}{schema}{more})"
+    guard = ", create_constraint=True" if kind.create_constraint else ""
+    return f"sa.Enum({', '.join(map(repr, kind.enums))}, name={kind.name!r}{schema}{guard}{more})"
 
 
 def is_named_enum(kind: object) -> bool:

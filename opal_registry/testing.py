@@ -21,7 +21,7 @@ from opal_registry.mixins import utc_now
 from opal_registry.registry import Registry
 from opal_registry.scratch import make_scratch
 from opal_registry.suite import LoadedSubApp
-from opal_registry.upgrade import closure, upgrade
+from opal_registry.upgrade import closure, find_needs, upgrade
 
 MEND = (
     'write a revision that makes up for it, or create="migrations" into the SubApp: '
@@ -102,7 +102,8 @@ class _Comparison:
         self._names = {app.name for app in apps}
         self._tables = {table.fullname: (app.name, table) for app in apps for table in app.tables}
         here = [app for app in registry.suite.sub_apps if app.sub_app.bind == bind]
-        needed = {name for app in apps for name in closure(registry.suite, app.name)}
+        needs = find_needs(registry.suite, load_histories(registry.suite.sub_apps, registry.get_dialect))
+        needed = {name for app in apps for name in closure(needs, app.name)}
         self._is_whole = self._names >= {app.name for app in here}
         self._needs = [app.name for app in here if app.name in needed - self._names]
         self._of_others = {table.fullname for app in here if app.name not in self._names for table in app.tables}
