@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from opal_registry.errors import PluginError
+from opal_registry.migrations.downgrade import downgrade
+from opal_registry.migrations.look import Target
+from opal_registry.upgrade import upgrade
 from tests.deploys import Env, columns, execute, heads, ran, recorded, rows, states, tables
 from tests.distributions import Site
+from tests.made_histories import make_loaded, make_package, registry_with
 from tests.revisions import release, revision
 from tests.writing import model, models, refers
 
@@ -378,3 +384,27 @@ class TestRowsAndKeys:
         done = quick_site.run("downgrade", "notes@n1", env=env)
         assert done.code == 3
         assert "notes@n2 has no function downgrade" in done.err
+
+
+LOW = "op.create_table('low', sa.Column('id', sa.Integer(), primary_key=True))"
+HIGH = "op.create_table('high', sa.Column('id', sa.Integer(), sa.ForeignKey('low.id'), primary_key=True))"
+
+
+def test_one_that_was_taken_back_holds_nobody_any_more(
+    any_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger goes on knowing its tables."""
+    metadata = sa.MetaData()
+    low = sa.Table("low", metadata, sa.Column("id", sa.Integer, primary_key=True))
+    high = sa.Table("high", metadata, sa.Column("id", sa.ForeignKey(low.c.id), primary_key=True))
+    make_package(monkeypatch, tmp_path, "low", [revision("l1", None, LOW, "op.drop_table('low')")])
+    make_package(monkeypatch, tmp_path, "high", [revision("h1", None, HIGH, "op.drop_table('high')")])
+    apps = make_loaded("low", [low], "low"), make_loaded("high", [high], "high", needs=("low",))
+    with registry_with(any_database_url, *apps) as registry:
+        upgrade(registry)
+        with pytest.raises(PluginError, match=r"tables of high .* refer to low"):
+            downgrade(registry, Target("low", "base"))
+        downgrade(registry, Target("high", "base"))
+        downgrade(registry, Target("low", "base"))
+        with registry.migration_engine().connect() as connection:
+            assert not {"low", "high"} & set(sa.inspect(connection).get_table_names())

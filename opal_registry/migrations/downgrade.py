@@ -194,12 +194,18 @@ class _Look:
         """Sub-apps without a history whose tables refer to those of one that is taken back altogether."""
         entries = self.home.found.entries
         own = set(entries[app].tables) if app in entries else set()
-        gone = {each.app for each in self.removed.values()}
+        gone = {each.app for each in self.removed.values()} | self._taken_back()
         for entry in entries.values():
             used = sorted({column.rpartition(".")[0] for column in entry.foreign_columns} & own)
             if used and entry.name not in gone:
                 what = f"tables of {entry.name} ({entry.distribution} {entry.version}) refer to {', '.join(used)}"
                 yield Problem(what, self.home.where, f"take {entry.name!r} out of the database first")
+
+    def _taken_back(self) -> set[str]:
+        """Sub-apps that have a history, and nothing of it applied: their tables are gone, the ledger keeps their names."""
+        return {
+            name for name, standing in self.home.found.standings.items() if not (standing.heads or standing.applied)
+        }
 
     def steps(self) -> Iterator[Step]:
         """What is taken back, each before what it needs."""
