@@ -11,5 +11,6 @@ def opal_sub_apps() -> Iterator[SubApp]:
         name="buildpilot",
         models=("buildpilot.models",),
         requires=("core>=1.0",),
+        migrations="buildpilot:migrations",
         table_prefix="build_",
     )

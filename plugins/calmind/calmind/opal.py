@@ -15,6 +15,7 @@ def opal_sub_apps() -> Iterator[SubApp]:
         name="calmind",
         models=("calmind.models",),
         requires=("core>=1.0",),
+        migrations="calmind:migrations",
         table_prefix="calmind_",
     )
 

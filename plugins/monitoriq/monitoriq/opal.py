@@ -15,6 +15,7 @@ def opal_sub_apps() -> Iterator[SubApp]:
         name="monitoriq",
         models=("monitoriq.models",),
         requires=("core>=1.0", "buildpilot>=1.0"),
+        migrations="monitoriq:migrations",
         table_prefix="monitor_",
     )
 

@@ -11,5 +11,6 @@ def opal_sub_apps() -> Iterator[SubApp]:
         name="opal_auth",
         models=("opal_auth.models",),
         requires=("core>=1.0",),
+        migrations="opal_auth:migrations",
         table_prefix="auth_",
     )

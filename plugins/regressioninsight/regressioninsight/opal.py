@@ -11,5 +11,6 @@ def opal_sub_apps() -> Iterator[SubApp]:
         name="regressioninsight",
         models=("regressioninsight.models",),
         requires=("core>=1.0", "buildpilot>=1.0"),
+        migrations="regressioninsight:migrations",
         table_prefix="regress_",
     )

@@ -15,6 +15,7 @@ def opal_sub_apps() -> Iterator[SubApp]:
         name="standupbot",
         models=("standupbot.models",),
         requires=("core>=1.0",),
+        migrations="standupbot:migrations",
         table_prefix="standup_",
     )
 

@@ -15,6 +15,7 @@ def opal_sub_apps() -> Iterator[SubApp]:
         name="xrayqc",
         models=("xrayqc.models",),
         requires=("core>=1.0", "regressioninsight>=1.0"),
+        migrations="xrayqc:migrations",
         table_prefix="xray_",
     )
 
