@@ -10,6 +10,7 @@ import pytest
 
 from tests.contenders import LONG
 from tests.databases import registry_of
+from tests.deploys import columns, execute, ran, rows
 from tests.distributions import Site
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster
@@ -17,7 +18,6 @@ from tests.proxy import Moment, Proxy
 from tests.revisions import release, revision
 from tests.snapshots import rows_of
 from tests.test_faults import fails
-from tests.deploys import columns, execute, ran, rows
 from tests.test_upgrade import ADD, N1, SECOND, first
 
 Env = dict[str, str | None]
