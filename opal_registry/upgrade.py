@@ -7,7 +7,7 @@ that say so, are upgraded revision by revision.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opal_registry.engines.url import describe_url
 from opal_registry.guard import Step, quiet_step
@@ -23,7 +23,7 @@ from opal_registry.migrations.run import MigrationRun
 from opal_registry.migrations.steps import Plan, find_levels, make_plan
 from opal_registry.plan import CycleError, order
 from opal_registry.registry import Registry
-from opal_registry.store.revisions import NOWHERE
+from opal_registry.store.revisions import NOWHERE, Standing
 from opal_registry.suite import LoadedSubApp, Suite
 from opal_registry.survey import Survey, survey
 from opal_registry.withheld import Withholding
@@ -207,6 +207,8 @@ class _Upgrade:
         engine, apps, found = self.registry.migration_engine(bind), self.apps_of(bind), self.look(bind)
         withholding = Withholding(apps, found, self.histories)
         new = {name: withholding.reasons.get(name, "") for name in withholding.stamped if name != self.alone}
+        there = {name: Standing(self.histories[name].heads) for name, waits in new.items() if not waits}
+        found = replace(found, standings={**found.standings, **there})
         return BindPlan(bind, describe_url(engine.url), self.plan(apps, found), new)
 
     def look(self, bind: str) -> Survey:
