@@ -1,6 +1,6 @@
 """Writing down that a database is at a revision, without running anything."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -46,7 +46,8 @@ def stamp(
 
     Raises:
         ConfigError: If there is no such revision.
-        PluginError: If it needs revisions of other sub-apps that the database lacks.
+        PluginError: If it needs revisions of other sub-apps that the database lacks, or others need what would not count
+            as applied any more.
         DatabaseError: If the database fails.
         LockTimeoutError: If another run does not end in time.
     """
@@ -82,8 +83,17 @@ def _check_pins(history: History, ids: set[str], histories: dict[str, History], 
         for need in needs
         if need not in applied.get(app, ())
     ]
+    problems += _iter_needing(history.app, applied.get(history.app, set()) - ids, found, where)
     if problems:
         raise PluginError(*problems)
+
+
+def _iter_needing(app: str, gone: set[str], found: Survey, where: str) -> Iterator[Problem]:
+    for standing in found.standings.values():
+        for each in standing.applied.values():
+            if needed := sorted(gone.intersection(each.pins.get(app, ()))):
+                what = f"{each} is applied, and needs {', '.join(f'{app}@{id_}' for id_ in needed)}"
+                yield Problem(what, where, f"take {each} back first, or stamp {each.sub_app!r} first")
 
 
 def _make_tables(connection: sa.Connection, history: History, found: Survey) -> None:
