@@ -116,9 +116,11 @@ class _Choice:
             return name is None or any(full.startswith(f"{name}.") for full in self._names)
         return kind != "table" or parents["schema_qualified_table_name"] in self._names
 
-    def has_object(self, item: Any, _name: str | None, kind: str, is_reflected: bool, _other: Any) -> bool:  # noqa: FBT001
-        """Whether something of the models is to be looked at; a check that guards an enum is there only where no type does."""
-        if kind == "check_constraint":
+    def has_object(self, item: Any, name: str | None, kind: str, is_reflected: bool, other: Any) -> bool:  # noqa: FBT001
+        """Whether something of the models, or of its tables in the database, is to be looked at."""
+        if kind == "index" and is_reflected and other is None:
+            return not (name or "").startswith(f"fk_{item.table.name}_")  # MySQL keeps it when the foreign key goes
+        if kind == "check_constraint":  # one that guards an enum is there only where no type does
             return item._create_rule is None or bool(item._create_rule(self._compiler))
         return kind != "table" or is_reflected or item in self._tables
 
@@ -150,6 +152,8 @@ def is_other_default(default: object, there: str | None, wanted: str | None, *, 
     """
     if all(text is not None and NOW.fullmatch(text.strip("() ")) for text in (there, wanted)):
         return False
+    if is_mysql and wanted in TRUTHS:
+        return there != TRUTHS[wanted]
     found = TEXT.fullmatch(there or "")
     if not (found and isinstance(default, sa.DefaultClause) and isinstance(default.arg, str)):
         return None

@@ -136,6 +136,13 @@ class TestWhatIsWritten:
         assert notes.run("revision", "notes", "-m", "Nothing", "--json").json == {"revision": None}
         assert not (notes.package / "migrations").exists()
 
+    def test_a_truth_is_one_on_every_database(self, notes: Source) -> None:
+        """SQLite would have 1 written, which PostgreSQL refuses."""
+        notes.write(
+            models(model("Note", "notes", "open: orm.Mapped[bool] = orm.mapped_column(server_default=sa.true())"))
+        )
+        assert "server_default=sa.true()" in notes.revised()
+
     def test_what_takes_away_is_contract(self, notes: Source) -> None:
         notes.write(models(NOTED))
         notes.revise()
