@@ -251,7 +251,7 @@ class TestByHand:
             ("b1 n1 + b3 n2 +", "models", "b2 b3 n2"),
             ("b1 + b2 + n1 + b3 n2 +", "models", "b2 b3 n2"),
             ("b2 n1 + b3 - + b3 n2 +", "models", "b3 n2"),
-            ("b1 n1 + b3 n1 + b2 n1 + b3 n2 +", "models", "b2 b3 n2"),
+            ("b1 n1 + b3 n2 + b3 n1 + b3 n2 +", "models", "b2 b3 n2"),
         ],
     )
     def test_all_end_alike(
@@ -268,11 +268,7 @@ class TestByHand:
                 case "-":
                     quick_site.uninstall("notes")
                 case _:
-                    done += (
-                        []
-                        if (deployed := quick_site.run("upgrade", "--json", env=env)).json["recorded"]
-                        else ran(deployed)
-                    )
+                    done += ran(quick_site.run("upgrade", "--json", env=env))
         assert " ".join(each.partition("@")[2] for each in done) == order
         assert tables(any_database_url) == {"users", "teams", "notes"}
         assert columns(any_database_url, "teams") == {"id", "size"}

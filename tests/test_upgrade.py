@@ -60,7 +60,8 @@ class TestFresh:
     def test_a_second_time_the_ledger_alone_knows(self, quick_site: Site, env: Env) -> None:
         second(quick_site)
         quick_site.run("upgrade", env=env)
-        assert quick_site.run("upgrade", "--json", env=env).json["recorded"]
+        found = quick_site.run("upgrade", "--json", env=env).json
+        assert (found["recorded"], found["revisions"], found["held_back"]) == (True, [], [])
         assert quick_site.run("init", "--json", env=env).json["recorded"]
 
     def test_a_sub_app_that_says_so_is_migrated_from_its_first_revision_on(
