@@ -1,5 +1,7 @@
 """The check of authors: models and migrations make the same database, and whatever differs is said in a sentence."""
 
+import datetime as dt
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +185,7 @@ CASES = {
         "table teams: the models make the index ix_teams_name, the migrations do not",
     ),
     "a check": Case(
-        teams_with(lambda: sa.CheckConstraint("length(name) > 1", name="ck_teams_name")),
+        teams_with(lambda: sa.CheckConstraint("length(name) > 1", name="name")),
         TEAMS,
         "table teams: the models make the check ck_teams_name, the migrations do not",
     ),
@@ -314,10 +316,7 @@ def test_moments_of_now_and_random_keys_are_no_difference(make: Make) -> None:
 
 
 def _row() -> dict[str, object]:
-    from datetime import UTC, datetime
-    from uuid import uuid4
-
-    return {"key": uuid4(), "came_at": datetime.now(UTC).replace(tzinfo=None)}
+    return {"key": uuid.uuid4(), "came_at": dt.datetime.now(dt.UTC).replace(tzinfo=None)}
 
 
 def test_what_others_make_is_no_matter_of_the_one_that_is_checked(
