@@ -9,6 +9,7 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,8 +27,8 @@ class Zygote:
 
     def __init__(self, python: Path, folder: Path) -> None:
         self._streams = {name: str(folder / name) for name in ("stdin", "stdout", "stderr")}
-        self._process = subprocess.Popen(
-            [python, zygote_server.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+        self._process = subprocess.Popen(  # unbuffered: what has been read ahead, nobody could wait for
+            [python, zygote_server.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -45,11 +46,12 @@ class Zygote:
         """
         Path(self._streams["stdin"]).write_text(stdin or "", "utf-8")
         request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "streams": self._streams}
-        print(json.dumps(request), file=self._to, flush=True)
+        self._to.write(f"{json.dumps(request)}\n".encode())
         pid = int(self._from.readline())
         late = not self._selector.select(timeout)
         if late:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may have ended just now
+                os.kill(pid, signal.SIGKILL)
         code = int(self._from.readline())
         if late:
             raise subprocess.TimeoutExpired(arguments, timeout)
