@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines.factory import with_intent
+from opal_registry.engines.factory import for_looking
 from opal_registry.engines.failures import check_sqlite_file, explained
 from opal_registry.engines.url import describe_url, get_sqlite_path
 from opal_registry.errors import DatabaseError
@@ -102,7 +102,7 @@ def _ping(bind: str, engine: sa.Engine, *, must_exist: bool) -> Pulse:
     started = time.perf_counter()
     path = get_sqlite_path(engine.url)
     if path is None or path.exists():
-        with explained(engine.url), with_intent(engine, "read_only").connect() as connection:
+        with explained(engine.url), for_looking(engine).connect() as connection:
             connection.execute(sa.text("SELECT count(*) FROM sqlite_master" if path else "SELECT 1"))
     return Pulse(bind, describe_url(engine.url), _server(engine), (time.perf_counter() - started) * 1000)
 

@@ -1,5 +1,6 @@
 """Several databases at once, each with its own ledger; and another way, or another role, for what changes them."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,22 @@ class TestAnotherWay:
             "  mend:  grant the role to the user, or correct migration_role\n"
         )
         assert owners(postgres, name) == set()
+
+    def test_what_the_user_made_before_it_has_to_be_handed_over_to_the_role(
+        self, quick_site: Site, env: Env, postgres: Cluster, name: str
+    ) -> None:
+        postgres.execute("GRANT owner TO app")
+        postgres.execute("GRANT CREATE ON SCHEMA public TO app", database=name)
+        assert quick_site.run("init", env=env).code == 0
+        quick_site.sub_app("sales", SALES)
+        done = quick_site.run("init", env={**env, "OPAL_DATABASE__MIGRATION_ROLE": "owner"})
+        assert (done.code, done.out) == (4, "")
+        assert done.err.startswith("error: the user may not do this: permission denied for table ")
+        table = re.search(r"for table (\w+)", done.err)[1]  # type: ignore[index]
+        assert done.err.endswith(
+            f"  mend:  {table!r} is there already, and belongs to somebody else: let its owner GRANT this user what is "
+            f"denied, or hand it over: ALTER TABLE {table} OWNER TO ... (that is whom migration_role names)\n"
+        )
 
     def test_a_wrong_password_there_is_said_of_that_way(
         self, quick_site: Site, env: Env, postgres: Cluster, name: str

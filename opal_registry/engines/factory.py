@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from opal_registry.engines import mysql, sqlite
 from opal_registry.engines.arguments import make_arguments
+from opal_registry.engines.frozen import is_frozen, open_frozen
 from opal_registry.engines.migration import ask_little, make_migration_url, take_role
 from opal_registry.engines.schemas import leave_out_schemas
-from opal_registry.engines.url import is_memory, make_url
+from opal_registry.engines.url import get_sqlite_path, is_memory, make_url
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.model import DatabaseSettings
 
@@ -97,6 +98,17 @@ def with_intent(engine: sa.Engine, intent: sqlite.Intent) -> sa.Engine:
     if intent == "read_only" and engine.dialect.name == "postgresql":
         options["postgresql_readonly"] = True
     return engine.execution_options(**options)
+
+
+def for_looking(engine: sa.Engine) -> sa.Engine:
+    """The engine for transactions that only read; of a SQLite file that nothing can be made beside one that needs nothing."""
+    path = get_sqlite_path(engine.url)
+    if path is None or not is_frozen(path):
+        return with_intent(engine, "read_only")
+    frozen = sa.create_engine(engine.url, poolclass=sa.NullPool, creator=lambda: open_frozen(path))
+    sqlite.make_safe(frozen, wait=0)
+    leave_out_schemas(frozen.dialect)
+    return with_intent(frozen, "read_only")
 
 
 def _make_direct(url: sa.URL, settings: DatabaseSettings, where: str) -> sa.Engine:

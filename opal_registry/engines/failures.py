@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from opal_registry.engines.frozen import explain_place
 from opal_registry.engines.url import describe_url, get_sqlite_path
 from opal_registry.errors import DatabaseError, LockTimeoutError, Problem
 
@@ -89,6 +90,12 @@ MEANINGS = (
 )  # fmt: skip
 """The first one that fits counts."""
 
+DENIED = re.compile(
+    r"(?:permission denied for|must be owner of) (?:table|relation|view|sequence) (?P<name>(?!pg_)\S+)"
+    r"|denied to user .* for table (?:[`'\"]\w+[`'\"]\.)?[`'\"](?P<other>\w+)"
+)
+"""How a server says that a thing which is there may not be used, or changed."""
+
 PLACE = re.compile(r"^LINE \d+: .*\n *\^", re.MULTILINE)
 """How PostgreSQL shows where it stopped: in a text that holds more statements than the one it is about."""
 
@@ -132,7 +139,24 @@ def explain(error: BaseException, url: sa.URL, *, doing: str = "") -> DatabaseEr
     meaning = _find_meaning(original)
     where = "; ".join(part for part in (describe_url(url), doing, _statement(error)) if part)
     said = without_secret(" ".join(PLACE.sub("", str(original)).split()), url)
-    return meaning.kind(Problem(f"{meaning.what}: {said}", where, meaning.mend))
+    what, mend = _refine(meaning, original, url)
+    return meaning.kind(Problem(f"{what}: {said}", where, mend))
+
+
+def _refine(meaning: Meaning, original: BaseException, url: sa.URL) -> tuple[str, str]:
+    """What an error means, and what to try, where more is known than its code."""
+    if {"SQLITE_CANTOPEN", "SQLITE_READONLY"} & set(meaning.codes.split()):
+        return explain_place(url) or (meaning.what, meaning.mend)
+    if "42501" in meaning.codes.split() and (denied := DENIED.search(str(original))):
+        name = denied["name"] or denied["other"]
+        mend = (
+            f"{name!r} is there already, and belongs to somebody else: let its owner GRANT this user what is denied, "
+        )
+        return (
+            meaning.what,
+            mend + f"or hand it over: ALTER TABLE {name} OWNER TO ... (that is whom migration_role names)",
+        )
+    return meaning.what, meaning.mend
 
 
 def check_sqlite_file(url: sa.URL, *, must_exist: bool = False) -> None:

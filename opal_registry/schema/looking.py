@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines.factory import with_intent
+from opal_registry.engines.factory import for_looking
 from opal_registry.store.locks import make_limit_of_waiting
 from opal_registry.store.native_locks import set_patience
 
@@ -31,7 +31,7 @@ def look_at(engine: sa.Engine, *, wait: float, role: str | None = None) -> Itera
             _send_before_each(connection, [READ_ONLY, limit])
             yield connection
         return
-    with with_intent(engine, "read_only").connect() as connection:
+    with for_looking(engine).connect() as connection:
         if engine.dialect.name == "sqlite":
             with _patience(connection, wait):
                 yield connection
