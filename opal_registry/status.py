@@ -11,6 +11,7 @@ from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.live import Difference
 from opal_registry.schema.looking import look_at
 from opal_registry.store.events import Event, read_events
+from opal_registry.store.holder import Holder
 from opal_registry.store.journal import OpenStep
 from opal_registry.store.ledger import Entry, as_kept
 from opal_registry.suite import LoadedSubApp, Quarantined, Suite
@@ -156,7 +157,7 @@ def _judge(app: LoadedSubApp, found: Survey, withheld: str) -> tuple[str, str]:
     if withheld:
         return "pending", withheld
     if steps:
-        return "pending", _describe_step(steps[-1])
+        return "pending", _describe_run(found.run) if found.run else _describe_step(steps[-1])
     if missing:
         return "pending", f"{len(missing)} to create: {', '.join(missing)} (opal-db init)"
     if entry is None:
@@ -164,6 +165,11 @@ def _judge(app: LoadedSubApp, found: Survey, withheld: str) -> tuple[str, str]:
     if entry.is_newer_than(app.distribution, app.version) and entry.version != as_kept(app.version, "version"):
         return "ahead", f"the database was written by {entry.version}"
     return "ready", ""
+
+
+def _describe_run(run: Holder) -> str:
+    named = f": {run}" if str(run) else ""
+    return f"a run is going on{named}"
 
 
 def _describe_step(step: OpenStep) -> str:

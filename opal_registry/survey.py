@@ -1,7 +1,7 @@
 """What a database holds of the suite: which tables are there, how they differ, what the ledger says. Changes nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
@@ -13,8 +13,10 @@ from opal_registry.schema.ddl import describe_tables
 from opal_registry.schema.live import Difference, Live
 from opal_registry.schema.looking import look_at
 from opal_registry.store import journal, ledger, tables
+from opal_registry.store.holder import Holder
 from opal_registry.store.journal import OpenStep, Unfinished
 from opal_registry.store.ledger import Entry
+from opal_registry.store.locks import find_run
 from opal_registry.store.revisions import Standing, read_standings
 from opal_registry.suite import LoadedSubApp
 
@@ -31,6 +33,7 @@ class Survey:
         missing: For each sub-app its tables that are not there, in order of creation.
         present: For each sub-app those that are there.
         differences: For each sub-app how those that are there differ from their models.
+        run: The run that is at work; only looked for where there are open steps.
         standings: For each sub-app with a history how far it has come, also of those that are not installed here.
         unfinished: For each sub-app the revisions that were begun and not finished.
     """
@@ -44,6 +47,7 @@ class Survey:
     differences: Mapping[str, list[Difference]] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
     unfinished: Mapping[str, list[Unfinished]] = field(default_factory=dict)
+    run: Holder | None = None
 
     @property
     def is_up_to_date(self) -> bool:
@@ -103,7 +107,8 @@ def survey_engine(engine: sa.Engine, apps: Sequence[LoadedSubApp], *, wait: floa
     if is_missing_file(engine):
         return survey_nothing(apps, engine.dialect)
     with explained(engine.url, doing="looking at the tables"), look_at(engine, wait=wait) as connection:
-        return survey(connection, apps)
+        found = survey(connection, apps)
+        return replace(found, run=find_run(connection)) if found.steps else found
 
 
 def is_missing_file(engine: sa.Engine) -> bool:

@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from opal_registry.errors import DatabaseError
-from opal_registry.store.locks import AnotherRunError, check_lock, make_limit_of_waiting, try_lock
+from opal_registry.schema.looking import look_at
+from opal_registry.store.locks import AnotherRunError, check_lock, find_run, make_limit_of_waiting, try_lock
 from tests.contenders import LONG, Contender, connected, holding, limits_of, lock_is_free, make_engine, race, take_turn
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster
@@ -103,6 +104,17 @@ class TestTurns:
             assert not lock_is_free(any_database_url)
             first.leave()
         assert lock_is_free(any_database_url)
+
+    def test_whoever_holds_it_can_be_asked_for_without_taking_it(self, any_database_url: str, section: Path) -> None:
+        with Contender(any_database_url, section, recorded="mysql" in any_database_url) as first:
+            first.hear_in()
+            engine = make_engine(any_database_url)
+            with look_at(engine, wait=1) as connection:
+                found = find_run(connection)
+                assert (found is None) if "sqlite" in any_database_url else str(found).startswith(first.name)
+                first.leave()
+                assert find_run(connection) is None
+            engine.dispose()
 
     def test_a_failure_lets_go(self, any_database_url: str) -> None:
         with pytest.raises(ZeroDivisionError), holding(any_database_url):

@@ -1,15 +1,24 @@
 """``status``: how every sub-app stands, without a trace of having looked."""
 
+import os
+import re
+import socket
 import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from opal_registry.doctor import ping
+from opal_registry.errors import DatabaseError
 from opal_registry.init import init
-from opal_registry.status import get_status
+from opal_registry.status import get_events, get_status
 from tests.databases import engine_of, registry_of
 from tests.distributions import Site
 
+NOBODY = 65_534
 Env = dict[str, str | None]
 NOTES = """
     import sqlalchemy as sa
@@ -105,6 +114,67 @@ def test_each_bind_is_looked_at(quick_site: Site, file_env: Env, tmp_path: Path)
         ("core", "default"),
         ("notes", "analytics"),
     ]
+
+
+def test_a_run_that_is_still_going_is_named(site: Site, mariadb_url: str) -> None:
+    os.mkfifo(gate := site.cwd / "gate")
+    waits = f"@hookimpl\ndef opal_tables_created(tables):\n    open({str(gate)!r}).read()\n"
+    site.sub_app("notes", NOTES, hooks=waits)
+    env: Env = {"OPAL_DATABASE__URL": mariadb_url}
+    run = site.start(*site.command("init"), env=env)
+    with gate.open("w"):
+        state, detail = states(site, env, 1)["notes"]
+    assert state == "pending"
+    host = re.escape(socket.gethostname())
+    assert re.fullmatch(rf"a run is going on: host {host}, process \d+, since \d\d:\d\d:\d\d UTC", detail), detail
+    assert run.communicate(timeout=60)[1] == ""
+    assert states(site, env, 0)["notes"] == ("ready", "")
+
+
+@pytest.fixture
+def closed_folder() -> Iterator[Path]:
+    """A folder that this process may read, and in which it can make nothing once a test has closed it."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        Path(folder).chmod(0o755)
+        stack.callback(Path(folder).chmod, 0o755)
+        if os.geteuid() == 0:  # whom no rights concern
+            stack.callback(os.seteuid, 0)
+        yield Path(folder)
+
+
+def close(folder: Path) -> None:
+    folder.chmod(0o555)
+    if os.geteuid() == 0:
+        os.seteuid(NOBODY)
+
+
+def test_a_file_in_wal_mode_can_be_looked_at_where_nothing_can_be_made_beside_it(closed_folder: Path) -> None:
+    with registry_of(f"sqlite:///{closed_folder / 'x.db'}") as registry:
+        init(registry)
+        get_status(registry)  # imports what cannot be read later on
+    before = sorted(closed_folder.iterdir())
+    close(closed_folder)
+    with registry_of(f"sqlite:///{closed_folder / 'x.db'}") as registry:
+        assert get_status(registry).exit_code == 0
+        assert [event.outcome for _, event in get_events(registry, limit=5)] == ["done"]
+        assert init(registry).exit_code == 0
+        assert len(ping(registry)) == 1
+    assert sorted(closed_folder.iterdir()) == before
+
+
+def test_unless_something_is_in_the_file_beside_it_which_is_said(closed_folder: Path) -> None:
+    with registry_of(f"sqlite:///{closed_folder / 'x.db'}") as registry:
+        init(registry)
+    (closed_folder / "x.db-wal").write_bytes(b"something")
+    close(closed_folder)
+    with registry_of(f"sqlite:///{closed_folder / 'x.db'}") as registry, pytest.raises(DatabaseError) as caught:
+        get_status(registry)
+    [problem] = caught.value.problems
+    assert problem.what.startswith(
+        "the directory of the file may not be written to, and what was written last is in x.db-wal, which cannot be "
+        "looked at then: "
+    )
+    assert problem.mend == "let this user write to the directory"
 
 
 def test_a_file_that_only_root_may_write_can_be_looked_at(tmp_path: Path) -> None:

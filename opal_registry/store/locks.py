@@ -27,6 +27,7 @@ from opal_registry.store.native_locks import (
     AdvisoryLock,
     NamedLock,
     WriteLock,
+    find_advisory_holder,
     find_file,
     is_lock_held,
     make_limit,
@@ -189,6 +190,19 @@ def try_lock(engine: sa.Engine, *, statement_wait: float | None = None) -> Itera
         is_ours = all(lock.take(0) for lock in locks)
         stack.enter_context(_transaction_of(connection))
         yield connection if is_ours else None
+
+
+def find_run(connection: sa.Connection) -> Holder | None:
+    """The run that has the lock of a server's database; None if none has, or that may not be known. Nothing is locked."""
+    match connection.dialect.name:
+        case "sqlite":
+            return None
+        case "postgresql":
+            with suppress(sa.exc.ProgrammingError):
+                return find_advisory_holder(connection)
+            return None
+        case _:
+            return NamedLock(connection).find_holder()
 
 
 def _connect(engine: sa.Engine) -> sa.Connection:

@@ -82,21 +82,30 @@ class AdvisoryLock:
 
     def find_holder(self) -> Holder | None:
         """Who has it, as far as the user may know; None if nobody."""
-        row = None
         with suppress(sa.exc.ProgrammingError), self._connection.begin_nested():  # a hardened server keeps it all
-            row = self._connection.execute(ADVISORY_HOLDER).first()
-        if row is None:
-            return None
-        holder = make_holder(row.application or "", row.address or "")
-        if row.pid:
-            holder = replace(holder, end=f"SELECT pg_terminate_backend({row.pid})")
-        if row.since is None:
-            return holder
-        since = dt.datetime.fromtimestamp(float(row.since), dt.UTC)
-        return replace(holder, since=since, seconds=float(row.now - row.since))
+            return find_advisory_holder(self._connection)
+        return None
 
     def release(self) -> None:
         """Nothing: the lock ends with the transaction."""
+
+
+def find_advisory_holder(connection: sa.Connection) -> Holder | None:
+    """Who has the lock of a PostgreSQL database, as far as the user may know; None if nobody.
+
+    Raises:
+        sqlalchemy.exc.ProgrammingError: If the user may know nothing.
+    """
+    row = connection.execute(ADVISORY_HOLDER).first()
+    if row is None:
+        return None
+    holder = make_holder(row.application or "", row.address or "")
+    if row.pid:
+        holder = replace(holder, end=f"SELECT pg_terminate_backend({row.pid})")
+    if row.since is None:
+        return holder
+    since = dt.datetime.fromtimestamp(float(row.since), dt.UTC)
+    return replace(holder, since=since, seconds=float(row.now - row.since))
 
 
 class NamedLock:
