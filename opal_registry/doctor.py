@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from opal_registry.engines.factory import for_looking
-from opal_registry.engines.failures import check_sqlite_file, explained
+from opal_registry.engines.failures import check_sqlite_file, explained, of_bind
 from opal_registry.engines.url import describe_url, get_sqlite_path
 from opal_registry.errors import DatabaseError
 from opal_registry.registry import Registry
@@ -98,6 +98,11 @@ def _connecting_until(deadline: float, engine: sa.Engine) -> Iterator[None]:
 
 
 def _ping(bind: str, engine: sa.Engine, *, must_exist: bool) -> Pulse:
+    with of_bind(bind):
+        return _ask(bind, engine, must_exist=must_exist)
+
+
+def _ask(bind: str, engine: sa.Engine, *, must_exist: bool) -> Pulse:
     check_sqlite_file(engine.url, must_exist=must_exist)
     started = time.perf_counter()
     path = get_sqlite_path(engine.url)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from opal_registry.bring_up import Announce, BringUp, Deed, record_end, remember
 from opal_registry.engines.factory import make_server_engines
-from opal_registry.engines.failures import explained
+from opal_registry.engines.failures import explained, of_bind
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import LockTimeoutError, OpalError, OwnershipError, Problem, SchemaError
 from opal_registry.fingerprint import make_image_fingerprint
@@ -141,13 +141,14 @@ def init(
     apps = [app for app in suite.sub_apps if only is None or app.name in only]
     runs = [_Run(registry, bind, apps, histories, command) for bind in _binds(registry, apps)]
     for run in runs:
-        with step(f"looking at {run}"):
+        with step(f"looking at {run}"), of_bind(run.bind):
             run.look(create_missing_database=create_missing_database, dry_run=dry_run)
     _refuse_impossible(runs)
     if not dry_run:
         image = _find_image(registry, fingerprint) if only is None else None
         for run in runs:
-            run.apply(image, step, announce)
+            with of_bind(run.bind):
+                run.apply(image, step, announce)
     return InitReport(
         databases={run.bind: str(run) for run in runs},
         sub_apps=_in_order(apps, [report for run in runs for report in run.reports(dry_run=dry_run)]),

@@ -1,10 +1,14 @@
 """How every sub-app stands: those installed here, those that only the ledger knows, those that were left out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from opal_registry.engines.failures import explained
+import sqlalchemy as sa
+
+from opal_registry.engines.failures import explained, of_bind
 from opal_registry.engines.url import describe_url
+from opal_registry.errors import DatabaseError
 from opal_registry.migrations.history import load_histories
 from opal_registry.registry import Registry
 from opal_registry.schema.catalog import read_catalog
@@ -59,14 +63,18 @@ class StatusReport:
     Args:
         databases: For each bind, where its database is.
         sub_apps: One status per sub-app.
+        errors: Of the databases that could not be looked at.
     """
 
     databases: dict[str, str]
     sub_apps: tuple[SubAppStatus, ...]
+    errors: tuple[DatabaseError, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """1 if any sub-app needs attention, else 0."""
+        """That of an error if there is one; else 1 if any sub-app needs attention, else 0."""
+        if self.errors:
+            return min(error.exit_code for error in self.errors)
         return int(any(status.needs_attention for status in self.sub_apps))
 
 
@@ -75,21 +83,46 @@ def get_status(registry: Registry) -> StatusReport:
 
     Raises:
         PluginError: If a sub-app cannot be loaded.
-        DatabaseError: If a database is unreachable or refuses.
-        LockTimeoutError: If somebody has locked a table that is looked at, and does not let go in time.
+        DatabaseError: If every database is unreachable or refuses.
+        LockTimeoutError: If in each somebody has locked a table that is looked at, and does not let go in time.
     """
-    suite = registry.suite
+    suite, errors = registry.suite, _Errors(registry)
     histories = load_histories(suite.sub_apps, registry.get_dialect)
     databases, statuses = {}, []
     for bind in registry.settings.databases:
-        engine = registry.engine(bind)
-        apps = [app for app in suite.sub_apps if app.sub_app.bind == bind]
-        found = survey_engine(engine, apps, wait=registry.settings.locks.wait)
-        databases[bind] = describe_url(engine.url)
-        withheld = Withholding(apps, found, histories).reasons
-        statuses += [_status(app, found, withheld.get(app.name, "")) for app in apps]
-        statuses += [_absent(entry) for entry in _iter_absent(found.entries, suite)]
-    return StatusReport(databases, (*statuses, *_left_out(suite.quarantined)))
+        with errors.collected(bind):
+            engine = registry.engine(bind)
+            apps = [app for app in suite.sub_apps if app.sub_app.bind == bind]
+            databases[bind] = describe_url(engine.url)
+            found = survey_engine(engine, apps, wait=registry.settings.locks.wait)
+            withheld = Withholding(apps, found, histories).reasons
+            statuses += [_status(app, found, withheld.get(app.name, "")) for app in apps]
+            statuses += [_absent(entry) for entry in _iter_absent(found.entries, suite)]
+    return StatusReport(databases, (*statuses, *_left_out(suite.quarantined)), tuple(errors.found))
+
+
+class _Errors:
+    """Those of databases that could not be looked at, as long as there is one that could."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.found: list[DatabaseError] = []
+        self._most = len(registry.settings.databases) - 1
+
+    @contextmanager
+    def collected(self, bind: str) -> Iterator[None]:
+        """Keep the error of a database for later.
+
+        Raises:
+            DatabaseError: If it is that of the last one of which there was hope, with what all the others said.
+        """
+        try:
+            with of_bind(bind):
+                yield
+        except DatabaseError as error:
+            if len(self.found) == self._most:
+                error.problems = tuple(problem for each in (*self.found, error) for problem in each.problems)
+                raise
+            self.found.append(error)
 
 
 def find_absent(registry: Registry) -> tuple[SubAppStatus, ...]:
@@ -101,34 +134,45 @@ def find_absent(registry: Registry) -> tuple[SubAppStatus, ...]:
     """
     found: list[SubAppStatus] = []
     for bind in registry.settings.databases:
-        entries = survey_engine(registry.engine(bind), [], wait=registry.settings.locks.wait).entries
+        with of_bind(bind):
+            entries = survey_engine(registry.engine(bind), [], wait=registry.settings.locks.wait).entries
         found += [_absent(entry) for entry in _iter_absent(entries, registry.suite)]
     return tuple(found)
 
 
-def get_events(registry: Registry, *, limit: int = 20) -> list[tuple[str, Event]]:
+def get_events(
+    registry: Registry, *, limit: int = 20, on_failure: Callable[[DatabaseError], None] = lambda _: None
+) -> list[tuple[str, Event]]:
     """Who ran what, the latest first: each event with the bind it was recorded in; nothing is changed.
 
     Args:
         registry: The registry.
         limit: How many at most.
+        on_failure: Told of each database that could not be looked at, in the end.
 
     Raises:
-        DatabaseError: If a database is unreachable or refuses.
-        LockTimeoutError: If somebody has locked a table that is looked at, and does not let go in time.
+        DatabaseError: If every database is unreachable or refuses.
+        LockTimeoutError: If in each somebody has locked a table that is looked at, and does not let go in time.
     """
     found: list[tuple[str, Event]] = []
+    errors = _Errors(registry)
     for bind in registry.settings.databases:
-        engine = registry.engine(bind)
-        if is_missing_file(engine):
-            continue
-        with (
-            explained(engine.url, doing="reading the events"),
-            look_at(engine, wait=registry.settings.locks.wait) as connection,
-        ):
-            columns = read_own_columns(connection, read_catalog(connection))
-            found += [(bind, event) for event in read_events(connection, columns, limit=limit)]
+        with errors.collected(bind):
+            found += [(bind, event) for event in _read_events(registry, registry.engine(bind), limit)]
+    for error in errors.found:
+        on_failure(error)
     return sorted(found, key=lambda item: item[1].started_at, reverse=True)[:limit]
+
+
+def _read_events(registry: Registry, engine: sa.Engine, limit: int) -> list[Event]:
+    if is_missing_file(engine):
+        return []
+    with (
+        explained(engine.url, doing="reading the events"),
+        look_at(engine, wait=registry.settings.locks.wait) as connection,
+    ):
+        columns = read_own_columns(connection, read_catalog(connection))
+        return read_events(connection, columns, limit=limit)
 
 
 def _iter_absent(entries: Mapping[str, Entry], suite: Suite) -> Iterator[Entry]:

@@ -76,13 +76,14 @@ def find_differences(registry: Registry, *sub_apps: str) -> list[Problem]:
     histories = load_histories(registry.suite.sub_apps, registry.get_dialect)
     for name in sub_apps:
         find_history(registry, name)
+    needs = find_needs(registry.suite, histories)
     chosen = [registry.suite.get(name) for name in sub_apps or histories]
     compared = [app for app in chosen if app.sub_app.create != "external"]
     return [
         problem
         for bind in registry.settings.databases
         if (apps := [app for app in compared if app.sub_app.bind == bind])
-        for problem in _Comparison(registry, bind, apps).find()
+        for problem in _Comparison(registry, bind, apps, needs).find()
     ]
 
 
@@ -97,12 +98,13 @@ class _Made:
 class _Comparison:
     """Of some sub-apps that live in one database."""
 
-    def __init__(self, registry: Registry, bind: str, apps: Sequence[LoadedSubApp]) -> None:
+    def __init__(
+        self, registry: Registry, bind: str, apps: Sequence[LoadedSubApp], needs: Mapping[str, Sequence[str]]
+    ) -> None:
         self._registry, self._bind, self._apps = registry, bind, apps
         self._names = {app.name for app in apps}
         self._tables = {table.fullname: (app.name, table) for app in apps for table in app.tables}
         here = [app for app in registry.suite.sub_apps if app.sub_app.bind == bind]
-        needs = find_needs(registry.suite, load_histories(registry.suite.sub_apps, registry.get_dialect))
         needed = {name for app in apps for name in closure(needs, app.name)}
         self._is_whole = self._names >= {app.name for app in here}
         self._needs = [app.name for app in here if app.name in needed - self._names]

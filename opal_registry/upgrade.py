@@ -9,6 +9,7 @@ that say so, are upgraded revision by revision.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from opal_registry.engines.failures import of_bind
 from opal_registry.engines.url import describe_url
 from opal_registry.guard import Step, quiet_step
 from opal_registry.init import InitReport, init
@@ -252,7 +253,8 @@ class _Upgrade:
             show=self.step,
         )
         try:
-            run.run()
+            with of_bind(bind):
+                run.run()
         finally:
             self.ran += [(bind, each) for each in run.done]
 

@@ -138,9 +138,30 @@ class TestThreeKinds:
         done = quick_site.run("init", env=env)
         assert (done.code, done.out) == (4, "")
         assert done.err.startswith("error: no server answers there")
-        assert "where: postgresql+psycopg://app:********@127.0.0.1:1/sales" in done.err
+        assert "where: bind 'sales', postgresql+psycopg://app:********@127.0.0.1:1/sales" in done.err
+        assert done.err.endswith("  mend:  start it, or correct binds.sales.host and binds.sales.port\n")
         assert not (tmp_path / "opal.db").exists()
         assert names(urls["logs"]) == []
+
+
+@pytest.mark.parametrize("command", ["status", "events"])
+def test_those_that_answer_are_shown_and_the_one_that_does_not_is_an_error_at_the_end(
+    quick_site: Site, tmp_path: Path, command: str
+) -> None:
+    env: Env = {"OPAL_DATABASE__URL": file_url(tmp_path)}
+    assert quick_site.run("init", env=env).code == 0
+    env["OPAL_BINDS__SALES__URL"] = "postgresql://app:hunter2@127.0.0.1:1/sales"
+    done = quick_site.run(command, env=env)
+    assert (done.code, "default" in done.out or "core" in done.out) == (4, True), done
+    assert done.err.startswith("error: no server answers there")
+    assert done.err.endswith("  mend:  start it, or correct binds.sales.host and binds.sales.port\n")
+    document = quick_site.run(command, "--json", env=env).json
+    [error] = document["errors"]
+    assert (error["kind"], error["problems"][0]["where"][:13]) == ("DatabaseError", "bind 'sales',")
+    assert len(document["sub_apps" if command == "status" else "events"]) == 1
+    env["OPAL_DATABASE__URL"] = "postgresql://app:hunter2@127.0.0.1:1/suite"
+    both = quick_site.run(command, env=env)
+    assert (both.code, both.out, both.err.count("error: no server answers there")) == (4, "", 2)
 
 
 def test_a_bind_that_is_not_configured_names_those_that_are(quick_site: Site, tmp_path: Path) -> None:

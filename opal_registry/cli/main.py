@@ -124,6 +124,8 @@ def _status(run: Invocation) -> int:
     with run.step("looking at the database"):
         report = get_status(run.registry)
     run.output.show(views.status_document(report), *views.status_view(report))
+    for error in report.errors:
+        run.output.complain(error)
     return report.exit_code
 
 
@@ -131,14 +133,18 @@ def _status(run: Invocation) -> int:
 def _events(
     run: Invocation,
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=100_000, help="How many at most.")] = 20,
-) -> None:
+) -> int:
     """Show who brought what up, when, from where, and how it ended; the latest first. Nothing is changed."""
     from opal_registry.cli import views
     from opal_registry.status import get_events
 
+    errors: list[DatabaseError] = []
     with run.step("reading the events"):
-        events = get_events(run.registry, limit=limit)
-    run.output.show(views.events_document(events), *views.events_view(events))
+        events = get_events(run.registry, limit=limit, on_failure=errors.append)
+    run.output.show(views.events_document(events, errors), *views.events_view(events))
+    for error in errors:
+        run.output.complain(error)
+    return min((error.exit_code for error in errors), default=0)
 
 
 @command(apps, "list", examples="opal-db apps list")

@@ -69,6 +69,10 @@ class Output:
         """Print an error: to stderr for people, with ``--json`` also as a document to stdout."""
         if self.as_json:
             _print_json({"error": error_document(error)})
+        self.complain(error)
+
+    def complain(self, error: OpalError) -> None:
+        """Print an error beside a result, which says in its own document what it lacks."""
         print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)  # noqa: T201
 
     def note(self, text: str) -> None:

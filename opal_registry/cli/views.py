@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from opal_registry.cli.output import Sheet, counted
+from opal_registry.cli.output import Sheet, counted, error_document
 from opal_registry.doctor import Pulse
-from opal_registry.errors import ConfigError, Problem
+from opal_registry.errors import ConfigError, DatabaseError, Problem
 from opal_registry.init import InitReport, SubAppReport
 from opal_registry.settings.kinds import parse_duration
 from opal_registry.status import StatusReport, SubAppStatus
@@ -75,6 +75,7 @@ def status_document(report: StatusReport) -> dict[str, Any]:
     return {
         "databases": report.databases,
         "sub_apps": [_status_document(status) for status in report.sub_apps],
+        "errors": list(map(error_document, report.errors)),
         "exit_code": report.exit_code,
     }
 
@@ -116,9 +117,10 @@ def apps_view(suite: Suite, absent: Sequence[SubAppStatus]) -> list[Sheet | str]
     return [Sheet(columns, rows), *others, *_quarantined_lines(suite.quarantined)]
 
 
-def events_document(events: Sequence[tuple[str, Event]]) -> dict[str, Any]:
+def events_document(events: Sequence[tuple[str, Event]], errors: Sequence[DatabaseError] = ()) -> dict[str, Any]:
     """What ``events --json`` prints."""
     return {
+        "errors": list(map(error_document, errors)),
         "events": [
             {
                 "bind": bind,
@@ -133,7 +135,7 @@ def events_document(events: Sequence[tuple[str, Event]]) -> dict[str, Any]:
                 "detail": dict(event.detail),
             }
             for bind, event in events
-        ]
+        ],
     }
 
 

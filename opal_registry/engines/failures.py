@@ -16,6 +16,9 @@ from opal_registry.errors import DatabaseError, LockTimeoutError, Problem
 DRIVERS = {"sqlite3", "psycopg", "pymysql", "asyncpg", "asyncmy", "pg8000"}
 """The modules whose exceptions are a database's errors too, where they come without SQLAlchemy's wrapping."""
 
+DEFAULT = "default"
+SETTING = re.compile(r"\bdatabase\.(?=[a-z])")
+
 NO_CODES = (0, 2003)
 """Numbers that drivers of MySQL give to all that may happen before a connection has come about."""
 
@@ -119,6 +122,38 @@ def explained(url: sa.URL, *, doing: str = "") -> Iterator[None]:
         if is_database_error(error):
             raise explain(error, url, doing=doing) from error
         raise
+
+
+@contextmanager
+def of_bind(bind: str) -> Iterator[None]:
+    """Let errors of another bind than the default one name it, and speak of its settings.
+
+    Args:
+        bind: The key of the configured database that is talked to.
+
+    Example:
+        >>> with of_bind("sales"):
+        ...     raise DatabaseError(Problem("no server answers there", "db:5432", "start it, or correct database.host"))
+        Traceback (most recent call last):
+        ...
+        opal_registry.errors.DatabaseError: no server answers there
+          where: bind 'sales', db:5432
+          mend:  start it, or correct binds.sales.host
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        if bind != DEFAULT:
+            error.problems = tuple(_name_bind(problem, bind) for problem in error.problems)
+        raise
+
+
+def _name_bind(problem: Problem, bind: str) -> Problem:
+    named = f"bind {bind!r}"
+    if problem.where.startswith(named):
+        return problem
+    where = ", ".join(filter(None, (named, problem.where)))
+    return replace(problem, where=where, mend=SETTING.sub(f"binds.{bind}.", problem.mend))
 
 
 def is_database_error(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from opal_registry.engines.failures import explained
+from opal_registry.engines.failures import explained, of_bind
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.migrations.history import History, load_histories
@@ -81,7 +81,9 @@ def look_at_homes(registry: Registry, only: Collection[str] | None = None) -> It
     for bind in registry.settings.databases:
         here = tuple(app for app in apps if app.sub_app.bind == bind)
         if here:
-            yield Home(bind, describe_url(registry.migration_engine(bind).url), here, look(registry, bind, here))
+            with of_bind(bind):
+                found = look(registry, bind, here)
+            yield Home(bind, describe_url(registry.migration_engine(bind).url), here, found)
 
 
 def look(registry: Registry, bind: str, apps: Collection[LoadedSubApp]) -> Survey:

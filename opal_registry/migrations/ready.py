@@ -7,7 +7,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from opal_registry.discovery import InstalledSubApp
-from opal_registry.engines.failures import explained, find_code
+from opal_registry.engines.failures import explained, find_code, of_bind
 from opal_registry.migrations.history import History, load_histories
 from opal_registry.registry import Registry
 from opal_registry.schema.looking import look_at
@@ -68,7 +68,9 @@ def get_readiness(registry: Registry) -> list[Readiness]:
     for bind in registry.settings.databases:
         here = [app for app in apps if app.sub_app.bind == bind]
         if here:
-            found += _judge_all(here, histories, _ask(registry, bind))
+            with of_bind(bind):
+                there = _ask(registry, bind)
+            found += _judge_all(here, histories, there)
     return found
 
 
