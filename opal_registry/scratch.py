@@ -14,7 +14,7 @@ from opal_registry.engines.factory import make_server_engines
 from opal_registry.engines.failures import explained
 from opal_registry.engines.migration import make_migration_url
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import DatabaseError, Problem
+from opal_registry.errors import ConfigError, DatabaseError, Problem
 from opal_registry.migrations.history import load_histories
 from opal_registry.registry import Registry
 from opal_registry.settings.model import DatabaseSettings
@@ -34,8 +34,10 @@ def make_scratch(registry: Registry, bind: str, *, migrated: Collection[str] | N
             models; all of them unless given.
 
     Raises:
+        ConfigError: If models declare schemas on MySQL: these would be the real ones.
         DatabaseError: If it cannot be made.
     """
+    _refuse_shared_schemas(registry, bind)
     with _make_database(registry.settings.databases[bind]) as database:
         settings = registry.settings.model_copy(update={"database": database, "binds": {}})
         scratch = registry.elsewhere(settings, _make_suite(registry.suite, bind, registry.get_dialect, migrated))
@@ -43,6 +45,16 @@ def make_scratch(registry: Registry, bind: str, *, migrated: Collection[str] | N
             yield scratch
         finally:
             scratch.close()
+
+
+def _refuse_shared_schemas(registry: Registry, bind: str) -> None:
+    """On MySQL a schema is a database: the tables of a scratch database would be made in the real one."""
+    url = registry.migration_engine(bind).url
+    here = [app for app in registry.suite.sub_apps if app.sub_app.bind == bind]
+    schemas = sorted({table.schema for app in here for table in app.tables if table.schema})
+    if schemas and url.get_backend_name() in {"mysql", "mariadb"}:
+        what = f"models are in a database of their own, which a scratch database cannot have: {', '.join(schemas)}"
+        raise ConfigError(Problem(what, describe_url(url), "do this on another kind of database; revision has --live"))
 
 
 def _make_suite(suite: Suite, bind: str, get_dialect: Callable[[str], str], migrated: Collection[str] | None) -> Suite:

@@ -293,7 +293,7 @@ class TestSchemas:
         source.write(models(model("Note", "notes", "__table_args__ = {'schema': 'desk'}")), schema="desk")
         done = source.run("revision", "notes", "-m", "First")
         assert (done.code, done.out) == (2, "")
-        assert "are in a database of their own: desk\n" in done.err
+        assert "which a scratch database cannot have: desk\n" in done.err
         assert "mend:  compare with the live database (--live)\n" in done.err
 
     def test_the_scratch_database_is_gone_afterwards(self, source: Source, any_database_url: str) -> None:

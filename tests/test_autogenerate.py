@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opal_registry.authoring import write_revision
+from opal_registry.authoring.writing import write_revision
 from opal_registry.contents import read_contents
 from opal_registry.migrations.downgrade import downgrade
 from opal_registry.migrations.look import Target

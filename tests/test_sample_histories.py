@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from opal_registry.autogenerate import draw_differences
+from opal_registry.authoring.differences import draw_differences
 from opal_registry.contents import Contents, read_contents
 from opal_registry.errors import OpalError
 from opal_registry.migrations.downgrade import downgrade

@@ -48,7 +48,7 @@ class TestStamp:
             ("notes@n1", ["n1"], ["n1"]),
         ):
             done = quick_site.run("stamp", target, "--json", env=env)
-            assert (done.code, done.json) == (0, {"app": "notes", "heads": at}), done.err
+            assert (done.code, done.json) == (0, {"name": "notes", "heads": at}), done.err
             assert (heads(any_database_url, "notes"), recorded(any_database_url, "notes")) == (at, there)
         assert tables(any_database_url) == {"users"}
 

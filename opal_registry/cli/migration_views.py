@@ -7,7 +7,7 @@ from opal_registry.cli.output import Sheet, counted
 from opal_registry.cli.views import init_document, init_view
 
 if TYPE_CHECKING:  # a command has imported what it reports already, and the others need not
-    from opal_registry.authoring import Written
+    from opal_registry.authoring.writing import Written
     from opal_registry.migrations.downgrade import DowngradePlan
     from opal_registry.migrations.environment import Ran
     from opal_registry.migrations.ready import Readiness
@@ -131,7 +131,7 @@ def written_view(written: "Written | None", name: str) -> str:
 
 def heads_document(heads: "Sequence[Revision]") -> dict[str, Any]:
     """What ``heads --json`` prints."""
-    return {"heads": [_revision_document(head) for head in heads]}
+    return {"heads": [_revision_document(head) | {"labels": list(head.labels)} for head in heads]}
 
 
 def heads_view(heads: "Sequence[Revision]") -> list[Sheet | str]:
@@ -183,7 +183,7 @@ def history_document(name: str, lines: "Sequence[Line]") -> dict[str, Any]:
                 "applied": line.is_applied,
                 "applied_at": line.applied_at.isoformat() if line.applied_at else None,
                 "version": line.applied.version if line.applied else None,
-                "seconds": line.applied.seconds if line.applied else None,
+                "seconds": None if line.seconds is None else round(line.seconds, 3),
                 "installed": line.revision is not None,
                 "changed": line.is_changed,
             }

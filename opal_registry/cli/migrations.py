@@ -133,7 +133,7 @@ def _stamp(run: Invocation, target: TargetArgument) -> None:
     wanted = Target.parse(target or "")
     heads = stamp(run.registry, wanted, announce=run.output.note)
     at = ", ".join(heads) or "base"
-    run.output.show({"app": wanted.app, "heads": list(heads)}, f"{wanted.app} is written down as being at {at}")
+    run.output.show({"name": wanted.app, "heads": list(heads)}, f"{wanted.app} is written down as being at {at}")
 
 
 def _adopt(run: Invocation, target: TargetArgument) -> None:
@@ -147,7 +147,7 @@ def _adopt(run: Invocation, target: TargetArgument) -> None:
 
     adopted = adopt(run.registry, Target.parse(target or ""), announce=run.output.note, step=run.step)
     notes = [f"note: {each}" for each in adopted.notes]
-    document = {"app": adopted.app, "heads": list(adopted.heads), "notes": list(adopted.notes)}
+    document = {"name": adopted.app, "heads": list(adopted.heads), "notes": list(adopted.notes)}
     run.output.show(document, *notes, f"{adopted.app} is at {', '.join(adopted.heads)}, and known to be")
 
 
@@ -225,7 +225,7 @@ def _revision(
     The history is run in a database that is made for the purpose; only the sub-app's own tables are compared. What the
     revision rests on in other sub-apps is pinned in it. Where there is no difference no file is written.
     """
-    from opal_registry.authoring import find_absent, write_revision
+    from opal_registry.authoring.writing import find_absent, write_revision
     from opal_registry.cli import migration_views as views
 
     names = [name]
@@ -258,7 +258,7 @@ def _parse_moves(option: str, texts: list[str] | None) -> dict[str, str]:
 
 def _merge(run: Invocation, name: AppArgument, message: MessageOption = "Merge") -> None:
     """Write a revision that makes one head of all heads of a sub-app's history."""
-    from opal_registry.authoring import merge_heads
+    from opal_registry.authoring.writing import merge_heads
     from opal_registry.cli import migration_views as views
 
     written = merge_heads(run.registry_for(name), name, message)
@@ -271,7 +271,7 @@ def _squash(run: Invocation, name: AppArgument, message: MessageOption = "Squash
     Databases that have all of it cross to the new one without running anything. Keep the old files for as long as a
     database may be in the midst of them; what they did beside making tables has to be copied by hand.
     """
-    from opal_registry.authoring import squash_history
+    from opal_registry.authoring.writing import squash_history
     from opal_registry.cli import migration_views as views
 
     written = squash_history(run.registry_for(name), name, message, step=run.step)

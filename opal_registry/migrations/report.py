@@ -57,6 +57,11 @@ class Line:
         return bool(self.revision and there and there != self.revision.checksum)
 
     @property
+    def seconds(self) -> float | None:
+        """How long it took, if it was run."""
+        return self.applied.seconds if self.applied else None
+
+    @property
     def applied_at(self) -> dt.datetime | None:
         """When it was applied, as far as is known."""
         return self.applied.applied_at if self.applied else None

@@ -16,11 +16,11 @@ from alembic.operations import ops
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 
-from opal_registry.enum_operations import add_enum_operations, is_named_enum, write_enum
+from opal_registry.authoring.enums import add_enum_operations, is_named_enum, write_enum
+from opal_registry.authoring.schemas import add_schemas
 from opal_registry.migrations.environment import make_environment
 from opal_registry.migrations.history import History
 from opal_registry.mixins import ServerNow, UtcDateTime
-from opal_registry.schema_operations import add_schemas
 from opal_registry.suite import LoadedSubApp
 
 NOW = re.compile(r"(now|current_timestamp)\s*(\(\d?)?", re.IGNORECASE)

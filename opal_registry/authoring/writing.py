@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alembic.util import CommandError, rev_id
 
-from opal_registry.autogenerate import Drawn, draw_differences
+from opal_registry.authoring.differences import Drawn, draw_differences
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, quiet_step
@@ -168,7 +168,6 @@ def _find_source(registry: Registry, name: str) -> LoadedSubApp:
 
 def _compare(registry: Registry, app: LoadedSubApp, history: History, given: Collection[str] = ()) -> Drawn | None:
     """Compare with a database that everything up to the history's heads was run in."""
-    _refuse_shared_schemas(registry, app)
     with make_scratch(registry, app.sub_app.bind) as scratch:
         upgrade(scratch, Target(app.name))
         schemas = {None, *(table.schema for table in app.tables), app.sub_app.schema}
@@ -177,16 +176,6 @@ def _compare(registry: Registry, app: LoadedSubApp, history: History, given: Col
             unknown -= _made_by_others(registry, app)
         with scratch.migration_engine().connect() as connection:
             return draw_differences(connection, scratch.suite.get(app.name), history, unknown)
-
-
-def _refuse_shared_schemas(registry: Registry, app: LoadedSubApp) -> None:
-    """On MySQL a schema is a database: the tables of a scratch database would be made in the real one."""
-    url = registry.migration_engine(app.sub_app.bind).url
-    needed = [each for each in registry.suite.sub_apps if each.sub_app.bind == app.sub_app.bind]
-    schemas = sorted({table.schema for each in needed for table in each.tables if table.schema})
-    if schemas and url.get_backend_name() in {"mysql", "mariadb"}:
-        what = f"models of {app.name!r}, or of what it needs, are in a database of their own: {', '.join(schemas)}"
-        raise ConfigError(Problem(what, describe_url(url), "compare with the live database (--live)"))
 
 
 def _find_tables(registry: Registry, schemas: Collection[str | None]) -> set[str]:

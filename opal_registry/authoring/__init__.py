@@ -1,0 +1,1 @@
+"""Writing revisions: what the models of one sub-app have that its history has not."""
