@@ -257,3 +257,35 @@ def test_with_unlike_values_it_is_an_error_that_names_both(quick_site: Site) -> 
         "  where: stranger.py:3 and stranger.py:4\n"
         "  mend:  make them equal, or rename one of them"
     )
+
+
+LENT = "from sqlalchemy.dialects import postgresql\nkind = sa.Enum('a', 'b', name='kind')\n"
+IMPORTED = "from zeta.models import kind\n"
+ELSEWHERE = "from sqlalchemy.dialects import postgresql\nkind = postgresql.ENUM('a', 'b', name='kind', create_type=False).with_variant(sa.String(9), 'sqlite', 'mysql')\n"
+ANEW = "kind = sa.Enum('a', 'b', name='kind')\n"
+USES = "kind: orm.Mapped[str] = orm.mapped_column(kind)"
+
+
+@pytest.mark.parametrize("source", [IMPORTED, ELSEWHERE], ids=["the same object", "made elsewhere"])
+def test_an_enum_type_of_a_required_sub_app_may_be_used(quick_site: Site, any_database_url: str, source: str) -> None:
+    quick_site.sub_app("zeta", models(LENT, model("Z", "zetas", "kind = sa.Column(kind)")))
+    for name in ("alpha", "beta"):
+        quick_site.sub_app(name, models(source, model("M", f"{name}s", USES)), requires=("zeta",))
+    env = {"OPAL_DATABASE__URL": any_database_url}
+    done = quick_site.run("init", env=env)
+    assert (done.code, done.err) == (0, "")
+    assert quick_site.run("init", "--verify", env=env).code == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "requires"),
+    [
+        pytest.param(IMPORTED, (), id="of one that is not required"),
+        pytest.param(ANEW, ("zeta",), id="made anew"),
+        pytest.param(ELSEWHERE.replace("'b'", "'c'"), ("zeta",), id="with other values"),
+    ],
+)
+def test_unless_it_is_not_the_same(quick_site: Site, source: str, requires: tuple[str, ...]) -> None:
+    quick_site.sub_app("zeta", models(LENT, model("Z", "zetas", "kind = sa.Column(kind)")))
+    quick_site.sub_app("alpha", models(source, model("A", "alphas", USES)), requires=requires)
+    assert complaint(quick_site).startswith("the enum type 'kind' has two owners: sub-app 'alpha'")

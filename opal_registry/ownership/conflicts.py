@@ -6,7 +6,7 @@ name ("Identifiers and Key Words" in its manual), MySQL 64 characters, which is 
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -44,6 +44,7 @@ class Claim:
         content: What makes two claims of one sub-app the same thing, if something less does; said where they differ.
         spaces: The namespaces it is in: ``relation`` (tables, indexes, sequences, unique constraints), ``type`` (enum
             types, and tables, for PostgreSQL makes a type of each) or ``constraint``.
+        kept: Of an enum type, the object.
     """
 
     kind: str
@@ -54,6 +55,14 @@ class Claim:
     identity: object
     content: str | None = None
     spaces: tuple[str, ...] = ("relation",)
+    kept: Any = None
+
+    def is_borrowed_from(self, other: "Claim") -> bool:
+        """Whether this is an enum type that is the other one's: the same object, or one that says it is made elsewhere."""
+        if self.kept is None or other.kept is None or self.keys != other.keys:
+            return False
+        is_made_elsewhere = getattr(self.kept, "create_type", True) is False
+        return self.kept is other.kept or (is_made_elsewhere and self.content == other.content)
 
     def is_same(self, other: "Claim") -> bool:
         """Whether both claim the name for one thing."""
@@ -99,7 +108,7 @@ def find_conflicts(
     first: dict[tuple[str, ...], Claim] = {}
     tables: set[frozenset[sa.Table | None]] = set()
     faults = []
-    for claim in sorted(_iter_claims(owners, twins, spares or {}), key=_rank):
+    for claim in sorted(_without_borrowed(list(_iter_claims(owners, twins, spares or {})), apps), key=_rank):
         keys = [(apps[claim.owner].sub_app.bind, *key) for key in claim.keys]
         others = [other for key in keys if not (other := first.setdefault(key, claim)).is_same(claim)]
         for other in others[:1]:
@@ -109,6 +118,21 @@ def find_conflicts(
             if claim.kind == other.kind == "table":
                 tables.add(pair)
     return faults
+
+
+def _without_borrowed(claims: Sequence[Claim], apps: Mapping[str, InstalledSubApp]) -> Iterator[Claim]:
+    """Leave out the enum types that a sub-app uses which are those of one it requires."""
+    by_owner: dict[str, list[Claim]] = {}
+    for claim in claims:
+        if claim.kept is not None:
+            by_owner.setdefault(claim.owner, []).append(claim)
+    for claim in claims:
+        app = apps[claim.owner]
+        lenders = [name for name in app.needs if name in apps and apps[name].sub_app.bind == app.sub_app.bind]
+        if claim.kept is None or not any(
+            claim.is_borrowed_from(other) for name in lenders for other in by_owner.get(name, ())
+        ):
+            yield claim
 
 
 def _rank(claim: Claim) -> tuple[object, ...]:
@@ -278,4 +302,4 @@ def _iter_object_claims(items: Iterable[Any], owner: str, table: sa.Table | None
         else:
             content = ", ".join(map(repr, getattr(item, "enums", ()))) or repr(item)
             shared = getattr(item, "enum_class", None) or owner  # who has the class has it on purpose
-            yield Claim("enum type", schema, name, owner, table, (shared, content), content, ("type",))
+            yield Claim("enum type", schema, name, owner, table, (shared, content), content, ("type",), item)
