@@ -27,6 +27,7 @@ def section(tmp_path: Path) -> Path:
 def _usual(pgbouncer: PgBouncer) -> Iterator[None]:
     yield
     pgbouncer.execute("SET query_wait_timeout = 120")
+    pgbouncer.execute("SET default_pool_size = 20")
 
 
 def test_who_waits_is_told_for_whom_and_then_comes(pgbouncer: PgBouncer, pgbouncer_url: str, section: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from tests import wicked
 from tests.contenders import Contender
 from tests.distributions import Site
+from tests.pgbouncer import PgBouncer
 from tests.postgres import Cluster
 from tests.snapshots import rows_of
 
@@ -29,6 +30,9 @@ sys.stdin.readline()
 sys.exit(main(sys.argv[1:]))
 """
 """Code of a run that has started, and begins when it is told to."""
+
+IN_CHUNKS = "import opal_registry.work; opal_registry.work.MOST_TABLES = 2\n"
+"""Code before it, by which few tables are many."""
 
 TYPED = """
     import sqlalchemy as sa
@@ -67,10 +71,10 @@ class Ended:
         return int(found[1]) if found else 0
 
 
-def start_at_once(site: Site, environments: Sequence[Env], *arguments: str) -> list[Ended]:
+def start_at_once(site: Site, environments: Sequence[Env], *arguments: str, before: str = "") -> list[Ended]:
     """Start a run with each environment, and let them all begin when the last one is ready."""
     command = arguments or ("init",)
-    runs = [site.start(site.core_python, "-c", AT_THE_GATE, *command, env=env) for env in environments]
+    runs = [site.start(site.core_python, "-c", before + AT_THE_GATE, *command, env=env) for env in environments]
     for run in runs:
         assert run.stderr is not None
         assert run.stderr.readline() == "ready\n"
@@ -82,13 +86,14 @@ def start_at_once(site: Site, environments: Sequence[Env], *arguments: str) -> l
     return [Ended(code, out, err.splitlines()) for out, err, code in ends]
 
 
-def agree(ended: Sequence[Ended], url: str, tables: int) -> None:
+def agree(ended: Sequence[Ended], url: str, tables: int, *, chunks: bool = False) -> None:
     """See that one run did everything, that the others say for whom they wait, and that nothing is recorded twice."""
     assert [run.code for run in ended] == [0] * len(ended), ended
     workers = [run for run in ended if run.created]
     assert [run.created for run in workers] == [tables]
-    assert [run.said for run in workers] == [[]]
-    assert all(WAITS.fullmatch(line) for run in ended for line in run.said), ended
+    said = [line for run in ended for line in run.said if not (chunks and " transactions, so that " in line)]
+    assert all(WAITS.fullmatch(line) for line in said), ended
+    assert chunks or [run.said for run in workers] == [[]]
     assert [event["outcome"] for event in rows_of(url, "opal_events")] == ["done"]
 
 
@@ -105,6 +110,34 @@ class TestOneSuite:
     @pytest.mark.pgbouncer
     def test_behind_pgbouncer_too(self, site: Site, pgbouncer_url: str) -> None:
         agree(start_at_once(site, [{"OPAL_DATABASE__URL": pgbouncer_url}] * MANY), pgbouncer_url, 4)
+
+    @pytest.fixture
+    def pool(self, pgbouncer: PgBouncer) -> Iterator[Callable[[int], object]]:
+        """Sets how many connections PgBouncer may have to each database."""
+        yield lambda size: pgbouncer.execute(f"SET default_pool_size = {size}")
+        pgbouncer.execute("SET default_pool_size = 20")
+
+    @pytest.mark.pgbouncer
+    def test_behind_a_small_pool_in_several_transactions_too(
+        self, site: Site, pool: Callable[[int], object], pgbouncer_url: str
+    ) -> None:
+        pool(2)
+        agree(
+            start_at_once(site, [{"OPAL_DATABASE__URL": pgbouncer_url}] * MANY, before=IN_CHUNKS),
+            pgbouncer_url,
+            4,
+            chunks=True,
+        )
+
+    @pytest.mark.pgbouncer
+    def test_with_a_single_connection_such_a_run_says_what_to_do(
+        self, site: Site, pool: Callable[[int], object], pgbouncer_url: str
+    ) -> None:
+        pool(1)
+        [ended] = start_at_once(site, [{"OPAL_DATABASE__URL": pgbouncer_url}], before=IN_CHUNKS)
+        assert (ended.code, ended.out) == (4, "")
+        assert ended.said[0].startswith("error: the pooler had no second connection for this run within 5 s")
+        assert "set database.migration_url" in ended.said[-1]
 
     def test_nothing_to_do_takes_no_lock(self, site: Site, any_database_url: str, tmp_path: Path) -> None:
         env: Env = {"OPAL_DATABASE__URL": any_database_url, "OPAL_LOCKS__WAIT": "0s"}

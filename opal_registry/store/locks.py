@@ -46,6 +46,10 @@ SELDOM = 10.0
 """So many seconds lie between two announcements."""
 
 
+PREPARE = "SELECT pg_backend_pid(), set_config('idle_in_transaction_session_timeout', '0', true)"
+"""Asks a PostgreSQL session which one it is, and lets its transaction be idle as long as a run lasts."""
+
+
 class AnotherRunError(LockTimeoutError):
     """Another run, or on SQLite any other writer, did not let go of the database in time."""
 
@@ -155,8 +159,7 @@ def hold_run(
     with ExitStack() as stack:
         guard = stack.enter_context(hold_lock(engine, wait=wait, where=where, announce=announce))
         if engine.dialect.name == "postgresql":
-            guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-            check_pool(engine, guard, where=where)
+            check_pool(engine, guard, guard.exec_driver_sql(PREPARE).scalar(), where=where)
         held = stack.pop_all()
     try:
         yield partial(check_lock, guard, where=where)

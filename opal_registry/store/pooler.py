@@ -12,7 +12,7 @@ PATIENCE = 5.0
 """So many seconds a run waits for its second connection."""
 
 
-def check_pool(engine: sa.Engine, guard: sa.Connection, *, where: str) -> None:
+def check_pool(engine: sa.Engine, guard: sa.Connection, session: int | None, *, where: str) -> None:
     """See to it that a run that holds one connection can have another one, and does not wait for itself.
 
     A pooler such as PgBouncer makes a client wait in its queue where no statement and no timeout of the server counts.
@@ -21,12 +21,13 @@ def check_pool(engine: sa.Engine, guard: sa.Connection, *, where: str) -> None:
     Args:
         engine: The database.
         guard: The connection, in its transaction.
+        session: The number of the server's process that it works with.
         where: Which database it is, for the error.
 
     Raises:
         DatabaseError: If none is to be had within :data:`PATIENCE`.
     """
-    if engine.dialect.driver != "psycopg" or not _is_pooled(guard):
+    if engine.dialect.driver != "psycopg" or session == _told(guard):
         return
     with closing(engine.raw_connection()) as second:
         if not _answers(second.driver_connection.pgconn):  # type: ignore[union-attr]
@@ -36,10 +37,10 @@ def check_pool(engine: sa.Engine, guard: sa.Connection, *, where: str) -> None:
             raise DatabaseError(Problem(what, where, mend))
 
 
-def _is_pooled(connection: sa.Connection) -> bool:
-    """Whether the session is another one than the driver was told of when it connected."""
+def _told(connection: sa.Connection) -> int:
+    """The process that the driver was told of when it connected; a pooler tells it another number."""
     driver: Any = connection.connection.driver_connection
-    return bool(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() != driver.info.backend_pid)
+    return int(driver.info.backend_pid)
 
 
 def _answers(session: Any) -> bool:
