@@ -45,7 +45,7 @@ class SubAppReport:
         created: The tables that were created, or would be, in order.
         present: Those that were there already.
         differences: How those that were there differ from their models.
-        statements: The statements that create what is missing; only in a dry run.
+        statements: The statements that create what is missing, and record its history as applied; only in a dry run.
         withheld: Why its missing tables were not created; empty if they were.
         seeded: Whether its first rows were put in.
         seconds: How long creating and seeding took.
@@ -250,8 +250,9 @@ class _Run:
             )
 
     def _render(self, app: LoadedSubApp, known: set[str]) -> list[str]:
-        missing = self._missing(app)
-        return render_ddl(missing, self.compiler, known=known, spares=app.spares) if missing else []
+        missing, stamps = self._missing(app), list(self.work.iter_stamps(app))
+        ddl = render_ddl(missing, self.compiler, known=known, spares=app.spares) if missing else []
+        return [*ddl, *map(self.compiler.text, () if app.name in self.work.withheld else stamps)]
 
     def _missing(self, app: LoadedSubApp) -> list[sa.Table]:
         """What is to be created, without what a run that ended had begun."""

@@ -416,7 +416,9 @@ class TestSeeds:
         self, quick_site: Site, env: Env, any_database_url: str
     ) -> None:
         body = "[session.execute(sa.text('INSERT INTO notes VALUES (1)')), session.commit()]; "
-        body += "session.execute(sa.text('INSERT INTO notes VALUES (2)')); session.rollback()"
+        body += (
+            "part = session.begin_nested(); session.execute(sa.text('INSERT INTO notes VALUES (2)')); part.rollback()"
+        )
         quick_site.sub_app("notes", NOTES, hooks=hook("opal_seed", body))
         assert quick_site.run("init", env=env).code == 0
         assert execute(any_database_url, "SELECT id FROM notes") == [(1,)]
