@@ -61,6 +61,9 @@ class CommittedError(LockTimeoutError):
 Record = Callable[[sa.Connection, Ran], None]
 """Called inside the transaction of a revision, after it."""
 
+Check = Callable[[str, Revision, Sequence[str]], None]
+"""Called with a statement before a revision executes it, and with those before; an error it raises ends the revision."""
+
 
 @contextmanager
 def make_environment(connection: sa.Connection, history: History, **options: Any) -> Iterator[EnvironmentContext]:
@@ -89,6 +92,7 @@ def run_revisions(
     revisions: Sequence[Revision],
     *,
     record: Record,
+    check: Check = lambda *_: None,
     downgrade: bool = False,
 ) -> None:
     """Run revisions of one sub-app, in the order given, each in a transaction of its own.
@@ -98,13 +102,14 @@ def run_revisions(
         history: Where they are from.
         revisions: Which ones.
         record: Called inside the transaction of each, after it.
+        check: Called before each statement of theirs.
         downgrade: Whether to take them back instead.
 
     Raises:
         PluginError: If one of them fails by itself.
         DatabaseError: If the database fails, or refuses a statement of one of them.
     """
-    runs = [_Run(history, each, connection, record, downgrade=downgrade) for each in revisions]
+    runs = [_Run(history, each, connection, record, check, downgrade=downgrade) for each in revisions]
     url = connection.engine.url
     try:
         with (
@@ -145,9 +150,16 @@ class _Run:
     is_begun = False
 
     def __init__(
-        self, history: History, revision: Revision, connection: sa.Connection, record: Record, *, downgrade: bool
+        self,
+        history: History,
+        revision: Revision,
+        connection: sa.Connection,
+        record: Record,
+        check: Check,
+        *,
+        downgrade: bool,
     ) -> None:
-        self._revision, self._connection, self._record = revision, connection, record
+        self._revision, self._connection, self._record, self._check = revision, connection, record, check
         self._rows = 0
         self._sent: list[str] = []
         self._committed: list[str] = []
@@ -211,6 +223,7 @@ class _Run:
 
     def _note(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         if not READS.match(statement):
+            self._check(statement, self._revision, self._sent)
             self._sent.append(f"{' '.join(statement.split()):.120}")
 
     def _count(self, _connection: object, cursor: Any, statement: str, *_: object) -> None:

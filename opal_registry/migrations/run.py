@@ -20,6 +20,7 @@ from opal_registry.migrations.history import History
 from opal_registry.migrations.leftovers import Leftover, find_leftovers
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.migrations.steps import Plan, Step
+from opal_registry.migrations.trespass import check_statement, find_others_tables
 from opal_registry.mixins import utc_now
 from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.compiled import Compiler
@@ -50,6 +51,7 @@ class MigrationRun:
     Attributes:
         done: What was run.
         plan: What was to be run.
+        entries: The ledger, when it began.
     """
 
     engine: sa.Engine
@@ -61,6 +63,7 @@ class MigrationRun:
     show: Show = quiet_step
     done: list[Ran] = field(default_factory=list)
     plan: Plan = field(default_factory=Plan)
+    entries: Mapping[str, ledger.Entry] = field(default_factory=dict)
 
     def run(self) -> None:
         """Do it; what was done before an error stays done.
@@ -84,6 +87,7 @@ class MigrationRun:
     def _run_recorded(self, connection: sa.Connection, check: Callable[[], None]) -> None:
         started_at = utc_now()
         self._prepare(connection, events.make_event(self.command, started_at))
+        self.entries = ledger.read_ledger(connection, read_own_columns(connection, read_catalog(connection)))
         before = self._tell_of_leftovers(connection)
         try:
             with explained(self.engine.url):
@@ -130,9 +134,8 @@ class MigrationRun:
 
     def _tell_of_leftovers(self, connection: sa.Connection) -> set[Leftover]:
         """Name the indexes on the sub-apps' tables that are not valid; returns those of the whole database."""
-        columns = read_own_columns(connection, read_catalog(connection))
-        entries = ledger.read_ledger(connection, columns)
-        tables = {table for step in self.plan.steps if step.app in entries for table in entries[step.app].tables}
+        concerned = {step.app for step in self.plan.steps}
+        tables = {table for app in concerned & self.entries.keys() for table in self.entries[app].tables}
         found = find_leftovers(connection)
         connection.rollback()
         for each in found:
@@ -194,13 +197,18 @@ class MigrationRun:
 
         broken = find_broken_keys(connection)
         connection.rollback()
+
+        def check(statement: str, revision: Revision, sent: Sequence[str]) -> None:
+            check_statement(statement, revision, others, sent)
+
+        others = find_others_tables(history, self.entries, downgrade=self.downgrade)
         revisions = [step.revision for step in steps]
         if history.location.command or history.location.options.env:
             self._run_in_its_own_way(connection, history, revisions)
             return
         names = ", ".join(each.id for each in revisions)
         with self.show(f"{history.app}: {names}"):
-            run_revisions(connection, history, revisions, record=note, downgrade=self.downgrade)
+            run_revisions(connection, history, revisions, record=note, check=check, downgrade=self.downgrade)
 
     def _record(self, connection: sa.Connection, history: History, ran: Ran) -> None:
         """Write down that a revision is applied, or is not any more."""
