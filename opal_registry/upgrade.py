@@ -42,12 +42,14 @@ class BindPlan:
         where: The same for people.
         plan: The revisions to run.
         new: The sub-apps to be brought up from their models, each with what hinders that now.
+        blocked: Those that cannot be upgraded before somebody has done something, each with what.
     """
 
     bind: str
     where: str
     plan: Plan
     new: Mapping[str, str]
+    blocked: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,8 @@ class _Upgrade:
         new = {name: withholding.reasons.get(name, "") for name in withholding.stamped if name != self.alone}
         there = {name: Standing(self.histories[name].heads) for name, waits in new.items() if not waits}
         found = replace(found, standings={**found.standings, **there})
-        return BindPlan(bind, describe_url(engine.url), self.plan(apps, found), new)
+        blocked = {name: withholding.reasons[name] for name in withholding.blocked if name not in new}
+        return BindPlan(bind, describe_url(engine.url), self.plan(apps, found), new, blocked)
 
     def look(self, bind: str) -> Survey:
         """What a database holds of them."""
@@ -227,19 +230,23 @@ class _Upgrade:
             for app in apps
             if app.name in self.histories
         }
-        wanted = dict(self._iter_wanted(apps, found, histories))
-        return make_plan(histories, found.standings, wanted, levels=self.levels, phase=self.phase)
+        withholding = Withholding(apps, found, self.histories)
+        wanted = dict(self._iter_wanted(apps, withholding, histories))
+        unknown = {name for name, origin in withholding.blocked.items() if name == origin}
+        return make_plan(histories, found.standings, wanted, levels=self.levels, phase=self.phase, unknown=unknown)
 
     def _iter_wanted(
-        self, apps: Sequence[LoadedSubApp], found: Survey, histories: Mapping[str, History]
+        self, apps: Sequence[LoadedSubApp], withholding: Withholding, histories: Mapping[str, History]
     ) -> Iterator[tuple[str, tuple[str, ...]]]:
         """The revisions to reach, by sub-app; those that are brought up from their models have none."""
-        progress = Withholding(apps, found, self.histories).progress
+        progress = withholding.progress
         for app in apps:
             state = progress[app.name].state if app.name in progress else ""
             if app.name == self.alone:
                 yield app.name, histories[app.name].resolve(self.target.revision)
-            elif not self.alone and (state in TO_BE_RUN or (state == "new" and app.sub_app.create == "migrations")):
+            elif self.alone or app.name in withholding.blocked:
+                continue
+            elif state in TO_BE_RUN or (state == "new" and app.name in withholding.migrated):
                 yield app.name, histories[app.name].heads
 
     def _run(self, bind: str) -> None:

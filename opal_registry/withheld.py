@@ -12,6 +12,9 @@ from opal_registry.store.revisions import NOWHERE
 from opal_registry.suite import LoadedSubApp
 from opal_registry.survey import Survey
 
+TO_BE_RUN = {"new", "behind", "diverged"}
+"""How a database stands to a history that is to be run."""
+
 NO_HISTORIES: Mapping[str, History] = {}
 
 
@@ -59,7 +62,30 @@ class Withholding:
     def stamped(self) -> dict[str, History]:
         """The sub-apps that are new to the database, whose tables come from the models: they are at their heads then."""
         new = {app.name for app in self._apps if app.is_created_here and self._state(app) == "new"}
-        return {name: history for name, history in self._histories.items() if name in new}
+        return {name: history for name, history in self._histories.items() if name in new - self.migrated}
+
+    @cached_property
+    def migrated(self) -> set[str]:
+        """The sub-apps whose tables come from their revisions: also where such a one gets a table of theirs on the way."""
+        found = {app.name for app in self._apps if app.sub_app.create == "migrations"}
+        givers = {app.name: self._histories[app.name] for app in self._apps if app.name in self._histories}
+        while more := {name for name, each in givers.items() if found.intersection(each.given.values())} - found:
+            found |= more
+        return found
+
+    @cached_property
+    def blocked(self) -> dict[str, str]:
+        """Those that cannot be upgraded, each with the one that the database does not say the revisions of.
+
+        That is itself, or one that its history rests on.
+        """
+        states = {app.name: self._state(app) for app in self._apps}
+        pinned = {name: self._histories[name].pinned for name, state in states.items() if state in TO_BE_RUN}
+        found = {name: name for name, state in states.items() if state == "unknown"}
+        while more := {name: found[need] for name, needs in pinned.items() for need in needs if need in found}:
+            found |= more
+            pinned = {name: needs for name, needs in pinned.items() if name not in found}
+        return found
 
     def _find_progress(self, app: LoadedSubApp) -> Progress:
         history, begun = self._histories[app.name], app.name in self._found.steps or app.name in self._found.unfinished
@@ -67,7 +93,9 @@ class Withholding:
         return find_progress(history, self._found.standings.get(app.name, NOWHERE), has_tables=has_tables)
 
     def _state(self, app: LoadedSubApp) -> str:
-        return self.progress[app.name].state if app.name in self.progress else ""
+        """How the database stands to its history, for its code: what can wait does not count."""
+        progress = self.progress.get(app.name)
+        return ("current" if progress.can_wait else progress.state) if progress else ""
 
     def _iter_unfinished(self, app: LoadedSubApp) -> Iterator[str]:
         """Its revisions that were begun and not finished."""
@@ -79,7 +107,9 @@ class Withholding:
         state = self._state(app)
         if former := find_former_name(app, self._found):
             yield f"the database knows it as {former!r}: opal-db upgrade renames what it knows"
-        if state in {"behind", "diverged"}:
+        if (origin := self.blocked.get(app.name, app.name)) != app.name and app.name not in self.stamped:
+            yield f"its revisions rest on {origin}'s, and nobody knows which the database has (opal-db adopt {origin})"
+        elif state in {"behind", "diverged"}:
             yield _describe_pending(self.progress[app.name])
         elif state == "unknown":
             yield f"its tables are there, but not which of its revisions they are at (opal-db adopt {app.name})"
@@ -91,7 +121,7 @@ class Withholding:
         if app.sub_app.create == "external":
             here = "it is brought up its own way: do that, then run opal-db init again"
             yield f"{_count(missing)} not there yet, and {here} ({names})"
-        elif app.sub_app.create == "migrations" and state != "current":
+        elif app.name in self.migrated and state != "current":
             come = "comes" if len(missing) == 1 else "come"
             yield f"{_count(missing)} not there yet, and {come} from its migrations: opal-db upgrade ({names})"
         elif state == "ahead":

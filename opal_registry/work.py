@@ -49,7 +49,10 @@ class Work:
 
     @property
     def is_fine(self) -> bool:
-        """Whether everything will be complete in the end, and every table what its model says."""
+        """Whether everything will be complete in the end, nothing pending, and every table what its model says."""
+        stamped = self.withholding.stamped
+        if any(each.pending for name, each in self.withholding.progress.items() if name not in stamped):
+            return False
         differences = (found for several in self.found.differences.values() for found in several)
         return not self.withheld and not any(difference.harmful for difference in differences)
 
@@ -133,6 +136,8 @@ class Work:
         absent = [entry for name, entry in self.found.entries.items() if name not in here]
         owned = {table: entry for entry in absent for table in entry.tables}
         for app in self.apps:
+            if app.name in self.withholding.progress and self.withholding.progress[app.name].beyond:
+                continue  # a later release was here, which may have handed the table over
             taken = self.histories[app.name].taken if app.name in self.histories else {}
             for name in sorted(owned.keys() & {table.fullname for table in app.tables}):
                 entry = owned[name]

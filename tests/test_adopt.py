@@ -57,6 +57,29 @@ def test_the_database_of_the_original_suite(quick_site: Site, tmp_path: Path) ->
     assert quick_site.run("status", env=env).code == 0
 
 
+def test_what_rests_on_unknown_revisions_waits_and_says_how_to_mend_that(
+    quick_site: Site, env: Env, any_database_url: str
+) -> None:
+    execute(any_database_url, ORIGINAL, "INSERT INTO users (id, username) VALUES (1, 'ada')")
+    pinning = revision(
+        "a1", None, "op.create_table('above', sa.Column('id', sa.Integer()))", opal_depends_on={"core": ["core0002"]}
+    )
+    release(quick_site, "above", "1.0", "", pinning, create="migrations")
+    for command in ("upgrade", "plan", "init"):
+        done = quick_site.run(command, env=env)
+        assert (done.code, done.err) == (1, ""), (command, done.out)
+        assert "opal-db adopt core" in done.out
+    alone = quick_site.run("upgrade", "above@a1", env=env)
+    assert (alone.code, alone.err) == (
+        3,
+        "error: the tables of 'core' are there, but nobody knows which of its revisions the database has\n"
+        "  where: needed by above@a1\n  mend:  let it be found out: opal-db adopt core\n",
+    )
+    assert quick_site.run("adopt", "core", env=env).code == 0
+    assert ran(quick_site.run("upgrade", "--json", env=env)) == ["core@core0002", "above@a1", "core@core0003"]
+    assert rows(any_database_url, "SELECT username FROM users") == [("ada",)]
+
+
 def test_what_fits_nowhere_is_told(forgotten: Site, env: Env, any_database_url: str) -> None:
     execute(any_database_url, "ALTER TABLE notes ADD COLUMN colour INTEGER")
     done = forgotten.run("adopt", "notes", env=env)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.deploys import columns, execute, heads, ran, recorded, rows, states
+from tests.deploys import columns, execute, heads, ran, recorded, rows, states, tables
 from tests.distributions import Site
 from tests.revisions import release, revision
 from tests.writing import model, models
@@ -50,13 +50,41 @@ class TestATable:
         }
         assert (owned["notes"], sorted(owned["tags"])) == (["notes"], ["labels", "tags"])
 
-    @pytest.mark.parametrize("create", ["models", "migrations"])
-    def test_a_fresh_database_has_it_once(self, quick_site: Site, env: Env, any_database_url: str, create: str) -> None:
-        after(quick_site, create=create)
+    @pytest.mark.parametrize("taker", ["models", "migrations"])
+    @pytest.mark.parametrize("giver", ["models", "migrations"])
+    def test_a_fresh_database_has_it_once(
+        self, quick_site: Site, env: Env, any_database_url: str, giver: str, taker: str
+    ) -> None:
+        release(quick_site, "notes", "2.0", ONE, N1, GIVES, create=giver)
+        release(quick_site, "tags", "1.0", TAGS, TAKES, requires=("notes>=2",), create=taker)
         done = quick_site.run("upgrade", env=env)
         assert done.code == 0, (done.out, done.err)
         assert columns(any_database_url, "labels") == columns(any_database_url, "tags") == {"id"}
         assert states(quick_site, env) == {"core": "current", "notes": "current", "tags": "current"}
+
+    def test_the_former_release_may_still_be_run(self, quick_site: Site, env: Env, any_database_url: str) -> None:
+        before(quick_site)
+        quick_site.run("upgrade", env=env)
+        after(quick_site)
+        quick_site.run("upgrade", env=env)
+        quick_site.uninstall("tags")
+        before(quick_site)
+        for command in ("upgrade", "init", "status", "ready"):
+            done = quick_site.run(command, env=env)
+            assert done.code == 0, (command, done.out, done.err)
+        assert columns(any_database_url, "labels") == {"id"}
+        after(quick_site)
+        assert quick_site.run("upgrade", env=env).code == 0
+
+    def test_its_new_owner_may_drop_it_on_the_way(self, quick_site: Site, env: Env, any_database_url: str) -> None:
+        before(quick_site)
+        quick_site.run("upgrade", env=env)
+        release(quick_site, "notes", "2.0", ONE, N1, GIVES)
+        drops = revision("t2", "t1", "op.drop_table('labels')")
+        kept = models(model("Tag", "tags"))
+        release(quick_site, "tags", "2.0", kept, TAKES, drops, requires=("notes>=2",), create="migrations")
+        assert ran(quick_site.run("upgrade", "--json", env=env)) == ["notes@n2", "tags@t1", "tags@t2"]
+        assert tables(any_database_url) == {"notes", "tags", "users"}
 
     def test_it_is_not_taken_away_with_the_one_that_made_it(self, quick_site: Site, env: Env) -> None:
         after(quick_site, create="migrations")

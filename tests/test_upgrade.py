@@ -208,6 +208,26 @@ class TestPhases:
         assert ran(quick_site.run("upgrade", "--phase", "contract", "--json", env=env)) == ["notes@n3"]
         assert columns(any_database_url, "notes") == {"id", "user_id"}
 
+    def test_new_code_can_work_before_the_contraction(self, quick_site: Site, env: Env) -> None:
+        release(quick_site, "notes", "2.0", SECOND, N1, N2)
+        quick_site.run("upgrade", env=env)
+        release(quick_site, "notes", "3.0", FIRST, N1, N2, revision("n3", "n2", DROP))
+        assert quick_site.run("upgrade", "--phase", "expand", env=env).code == 0
+        done = quick_site.run("ready", "--json", env=env)
+        [notes] = [app for app in done.json["sub_apps"] if app["name"] == "notes"]
+        assert (done.code, notes["verdict"], notes["detail"]) == (0, "ready", "for the phase contract: n3")
+        for command in ("init", "status", "init"):
+            assert quick_site.run(command, env=env).code == 0
+        assert ran(quick_site.run("upgrade", "--json", env=env)) == ["notes@n3"]
+
+    def test_new_code_cannot_work_before_a_name_is_changed(self, quick_site: Site, env: Env) -> None:
+        first(quick_site)
+        quick_site.run("upgrade", env=env)
+        renames = revision("n2", "n1", "op.alter_column('notes', 'user_id', new_column_name='owner')")
+        release(quick_site, "notes", "2.0", FIRST, N1, renames)
+        done = quick_site.run("ready", "--json", env=env)
+        assert (done.code, done.json["verdict"]) == (1, "behind")
+
     def test_there_are_no_others(self, quick_site: Site, env: Env) -> None:
         done = quick_site.run("upgrade", "--phase", "later", env=env)
         assert (done.code, done.err) == (

@@ -47,6 +47,9 @@ def plan_document(plans: "Sequence[BindPlan]") -> dict[str, Any]:
         "new": [
             {"name": name, "bind": plan.bind, "waits": waits} for plan in plans for name, waits in plan.new.items()
         ],
+        "blocked": [
+            {"name": name, "bind": plan.bind, "why": why} for plan in plans for name, why in plan.blocked.items()
+        ],
     }
 
 
@@ -62,7 +65,8 @@ def plan_view(plans: "Sequence[BindPlan]") -> list[Sheet | str]:
             parts.append(_step_sheet(plan.plan.steps))
         if plan.plan.held_back:
             parts.append(f"held back for the phase contract: {', '.join(map(str, plan.plan.held_back))}")
-        if not (new or plan.plan.steps):
+        parts += [f"{name} cannot be upgraded: {why}" for name, why in plan.blocked.items()]
+        if not (new or plan.plan.steps or plan.blocked):
             parts.append("nothing is pending")
     return parts
 

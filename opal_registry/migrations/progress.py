@@ -34,6 +34,11 @@ class Progress:
     beyond: tuple[str, ...] = ()
     written_by: str = ""
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether this code can work all the same: what is pending only takes away what it does not use any more."""
+        return self.state == "behind" and all(each.can_wait for each in self.pending)
+
 
 def find_progress(history: History, standing: Standing, *, has_tables: bool) -> Progress:
     """Hold a history against what a database says.

@@ -108,12 +108,15 @@ def _judge_all(
 
 def _judge(app: InstalledSubApp, history: History | None, there: Mapping[str, str | None]) -> Readiness:
     known = history.revisions if history else {}
-    pending = [each for each in known if each not in there]
+    lacking = [each for each in known if each not in there]
+    waiting = [each for each in lacking if known[each].can_wait]
+    pending = [each for each in lacking if each not in waiting]
     beyond = sorted(there.keys() - known.keys()) if history else []
     taken = [each for each in beyond if there[each] != "expand"]
     verdict: Verdict = ("diverged" if beyond else "behind") if pending else ("ahead" if beyond else "ready")
     parts = [
         f"pending: {', '.join(pending)}" if pending else "",
+        f"for the phase contract: {', '.join(waiting)}" if waiting else "",
         f"beyond this image: {', '.join(beyond)}" if beyond else "",
         f"of these, earlier code cannot work with {', '.join(taken)}" if taken else "",
     ]

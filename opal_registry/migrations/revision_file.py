@@ -18,8 +18,9 @@ Phase = Literal["expand", "contract"]
 """Whether the code that was there before can work with what a revision leaves behind."""
 
 PHASES = ("expand", "contract")
-CONTRACTS = {"drop_table", "drop_column", "rename_table"}
-"""Operations that take away what earlier code still uses; so does ``alter_column`` with a new name."""
+RENAMES = {"rename_table", "rename_column"}
+CONTRACTS = {"drop_table", "drop_column", *RENAMES}
+"""Operations that take away what earlier code still uses."""
 
 FIELDS = (
     *("revision", "down_revision", "branch_labels", "depends_on"),
@@ -39,6 +40,7 @@ class Revision:
         pins: Revisions of other sub-apps that it needs, by sub-app.
         labels: Names of the branch that begins with it.
         phase: Whether earlier code can work with what it leaves behind.
+        can_wait: Whether the code of its own release can work before it was run.
         replaces: Revisions of the same history that it stands for, where it squashes them.
         gives: Tables that belong to another sub-app from here on, each with that one; nothing is done to them.
         takes: Tables that belonged to another sub-app before, each with that one.
@@ -54,6 +56,7 @@ class Revision:
     pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     phase: Phase = "expand"
+    can_wait: bool = False
     replaces: tuple[str, ...] = ()
     gives: Mapping[str, str] = field(default_factory=dict)
     takes: Mapping[str, str] = field(default_factory=dict)
@@ -120,7 +123,8 @@ def _check_id(app: str, path: Path, value: object) -> None:
 
 
 def _make_revision(app: str, path: Path, values: Mapping[str, Any], tree: ast.Module, text: str) -> Revision:
-    phase: Any = values.get("opal_phase") or ("contract" if _takes_away(tree) else "expand")
+    operations = {name for call in _iter_calls(tree) if (name := _name_operation(call))}
+    phase: Any = values.get("opal_phase") or ("contract" if operations & CONTRACTS else "expand")
     if phase not in PHASES:
         mend = f"choose one of {', '.join(PHASES)}"
         raise PluginError(Problem(f"opal_phase of {app}@{values['revision']} cannot be {phase!r}", str(path), mend))
@@ -132,6 +136,7 @@ def _make_revision(app: str, path: Path, values: Mapping[str, Any], tree: ast.Mo
         pins=_pins(values, app, path),
         labels=_texts("branch_labels", values, app, path),
         phase=phase,
+        can_wait=phase == "contract" and ("opal_phase" in values or not operations & RENAMES),
         replaces=_texts("opal_replaces", values, app, path),
         gives=_moves("opal_gives", values, app, path),
         takes=_moves("opal_takes", values, app, path),
@@ -207,14 +212,14 @@ def _moves(name: str, values: Mapping[str, Any], app: str, path: Path) -> dict[s
     return moves
 
 
-def _takes_away(tree: ast.Module) -> bool:
-    """Whether its ``upgrade`` takes away what earlier code still uses."""
+def _iter_calls(tree: ast.Module) -> Iterator[ast.Call]:
+    """What its ``upgrade`` calls."""
     upgrade = [item for item in tree.body if isinstance(item, ast.FunctionDef) and item.name == "upgrade"]
-    calls = [node for function in upgrade for node in ast.walk(function) if isinstance(node, ast.Call)]
-    return any(_is_contract(call) for call in calls if isinstance(call.func, ast.Attribute))
+    yield from (node for function in upgrade for node in ast.walk(function) if isinstance(node, ast.Call))
 
 
-def _is_contract(call: ast.Call) -> bool:
+def _name_operation(call: ast.Call) -> str:
+    """The operation that is called; one that gives a column another name is its own."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     renames = any(keyword.arg == "new_column_name" for keyword in call.keywords)
-    return name in CONTRACTS or (name == "alter_column" and renames)
+    return "rename_column" if name == "alter_column" and renames else name

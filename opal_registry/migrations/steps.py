@@ -5,7 +5,7 @@ the one whose sub-app stands highest does: so it runs as close as can be to the 
 sub-apps below it go on. That is the order of a database that was upgraded release by release.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
@@ -64,6 +64,7 @@ def make_plan(
     *,
     levels: Mapping[str, int],
     phase: Phase | None = None,
+    unknown: Collection[str] = (),
 ) -> Plan:
     """Plan how to reach some revisions.
 
@@ -73,11 +74,12 @@ def make_plan(
         wanted: The revisions to reach, by sub-app; what they need comes with them.
         levels: How high each sub-app stands: above all that it needs.
         phase: ``expand`` holds back whatever earlier code cannot work with, and what follows it.
+        unknown: Sub-apps whose tables are there, while nobody knows which of their revisions the database has.
 
     Raises:
         PluginError: If a revision needs one that is neither here nor in the database, or some need each other in a circle.
     """
-    look = _Look(histories, standings)
+    look = _Look(histories, standings, unknown)
     for app, ids in wanted.items():
         look.want(app, ids, by="")
     if look.problems:
@@ -100,6 +102,7 @@ def complete(plan: Plan, histories: Mapping[str, History], standings: Mapping[st
 class _Look:
     histories: Mapping[str, History]
     standings: Mapping[str, Standing]
+    unknown: Collection[str] = ()
     pending: dict[str, Revision] = field(default_factory=dict)
     wanted_by: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -107,6 +110,11 @@ class _Look:
     def want(self, app: str, ids: Iterable[str], *, by: str) -> None:
         """Put revisions on the list that are not applied yet, and whatever they need."""
         history = self.histories[app]
+        if app in self.unknown:
+            what = f"the tables of {app!r} are there, but nobody knows which of its revisions the database has"
+            mend = f"let it be found out: opal-db adopt {app}"
+            self.problems.append(Problem(what, f"needed by {by}" if by else "", mend))
+            return
         for each in history.ancestors(ids) - self._applied(app):
             revision = history.revisions[each]
             if str(revision) not in self.pending:
