@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
@@ -50,12 +50,14 @@ class Drawn:
         downgrade: The body of ``downgrade``.
         imports: What these need beside Alembic and SQLAlchemy.
         is_contract: Whether it takes something away; None if that is left to what somebody writes.
+        dropped: The tables that it drops.
     """
 
     upgrade: str
     downgrade: str
     imports: tuple[str, ...]
     is_contract: bool | None
+    dropped: frozenset[str] = frozenset()
 
 
 def draw_differences(
@@ -242,7 +244,16 @@ def _render(environment: EnvironmentContext, script: ops.MigrationScript, metada
     texts: dict[str, Any] = {}
     _render_python_into_templatevars(AutogenContext(environment.get_context(), metadata), script, texts)
     imports = tuple(texts["imports"].splitlines())
-    return Drawn(texts["upgrades"], texts["downgrades"], imports, _takes_away(script.upgrade_ops_list[0]))
+    upgrade = script.upgrade_ops_list[0]
+    return Drawn(
+        texts["upgrades"], texts["downgrades"], imports, _takes_away(upgrade), frozenset(_iter_dropped(upgrade))
+    )
+
+
+def _iter_dropped(container: ops.OpContainer) -> Iterator[str]:
+    for each in container.ops:
+        if isinstance(each, ops.DropTableOp):
+            yield f"{each.schema}.{each.table_name}" if each.schema else each.table_name
 
 
 def _takes_away(container: ops.OpContainer) -> bool:

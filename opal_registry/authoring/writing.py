@@ -8,6 +8,7 @@ from pathlib import Path
 from alembic.util import CommandError, rev_id
 
 from opal_registry.authoring.differences import Drawn, draw_differences
+from opal_registry.authoring.moves import refuse_to_drop, refuse_to_take
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, quiet_step
@@ -56,6 +57,7 @@ def write_revision(
     branch_label: str | None = None,
     gives: Mapping[str, str] = NOBODY,
     takes: Mapping[str, str] = NOBODY,
+    everybody: Registry | None = None,
     step: Step = quiet_step,
 ) -> Written | None:
     """Write a revision that brings the history of a sub-app up to its models.
@@ -70,13 +72,16 @@ def write_revision(
         branch_label: A name for the branch that begins with it.
         gives: Tables that belong to another sub-app from here on, each with that one.
         takes: Tables that belonged to another sub-app before, each with that one.
+        everybody: A registry of all sub-apps, asked whose a table is that this one would make or drop; the first one
+            unless given.
         step: Told what is being done.
 
     Returns:
         What was written; None if the models and the history say the same.
 
     Raises:
-        ConfigError: If the sub-app is not one whose source is at hand, or its history has more than one head.
+        ConfigError: If the sub-app is not one whose source is at hand, its history has more than one head, or a table
+            would change hands without a word.
         PluginError: If a sub-app or a history is at fault.
         DatabaseError: If a database is unreachable, refuses, or fails.
     """
@@ -88,9 +93,13 @@ def write_revision(
     with _folder(history.location.folder):
         drawn: Drawn | None = NOTHING
         if not is_empty:
+            refuse_to_take(everybody or registry, app, history, takes)
+            given = {*history.given, *gives}
             with step("comparing the models with the history"):
-                given = {*history.given, *gives}
-                drawn = _compare_live(registry, app, history) if live else _compare(registry, app, history, given)
+                drawn = (
+                    _compare_live(registry, app, history, given) if live else _compare(registry, app, history, given)
+                )
+            refuse_to_drop(everybody or registry, app, history, drawn.dropped if drawn else (), gives)
         if drawn is None and not (gives or takes):
             return None
         moves = {"opal_gives": dict(gives), "opal_takes": dict(takes)}
@@ -202,7 +211,7 @@ def _made_by_others(registry: Registry, app: LoadedSubApp) -> set[str]:
         return _find_tables(scratch, {None})
 
 
-def _compare_live(registry: Registry, app: LoadedSubApp, history: History) -> Drawn | None:
+def _compare_live(registry: Registry, app: LoadedSubApp, history: History, given: Collection[str]) -> Drawn | None:
     engine = registry.migration_engine(app.sub_app.bind)
     found = look(registry, app.sub_app.bind, [app])
     progress = find_progress(history, found.standings.get(app.name, NOWHERE), has_tables=False)
@@ -212,7 +221,7 @@ def _compare_live(registry: Registry, app: LoadedSubApp, history: History) -> Dr
         raise ConfigError(Problem(what, describe_url(engine.url), mend))
     entry = found.entries.get(app.name)
     with engine.connect() as connection:
-        return draw_differences(connection, app, history, entry.tables if entry else ())
+        return draw_differences(connection, app, history, set(entry.tables if entry else ()) - set(given))
 
 
 def _write(

@@ -81,6 +81,13 @@ class Invocation:
         self.__dict__["registry"] = Registry(self.settings, sub_apps=names, step=self._watch)
         return self.registry
 
+    def everybody(self) -> "Registry":
+        """A registry of all sub-apps that can be loaded; nothing is, until it is asked."""
+        from opal_registry.registry import Registry
+
+        lenient = self.settings.sub_apps.model_copy(update={"on_error": "quarantine"})
+        return Registry(self.settings.model_copy(update={"sub_apps": lenient}), step=self._watch)
+
     def close(self) -> None:
         """Close the registry, if there is one."""
         if "registry" in self.__dict__:

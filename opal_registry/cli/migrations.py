@@ -241,6 +241,7 @@ def _revision(
         branch_label=branch_label,
         gives=_parse_moves("--gives", gives),
         takes=_parse_moves("--takes", takes),
+        everybody=run.everybody(),
         step=run.step,
     )
     run.output.show(views.written_document(written), views.written_view(written, name))
