@@ -19,7 +19,8 @@ from opal_registry.engines.url import describe_url
 from opal_registry.errors import LockTimeoutError, OpalError, OwnershipError, Problem, SchemaError
 from opal_registry.fingerprint import make_image_fingerprint
 from opal_registry.guard import Step, quiet_step
-from opal_registry.migrations.history import History, load_histories
+from opal_registry.migrations.history import History
+from opal_registry.migrations.look import read_histories
 from opal_registry.mixins import utc_now
 from opal_registry.preflight.checks import find_equal_names, find_impossible, find_prepared, find_unfit_database
 from opal_registry.registry import Registry
@@ -137,7 +138,7 @@ def init(
         fingerprint = make_image_fingerprint(registry.settings)
     suite = registry.suite
     if histories is None:
-        histories = load_histories(suite.sub_apps, registry.get_dialect)
+        histories, suite = read_histories(registry), registry.suite
     apps = [app for app in suite.sub_apps if only is None or app.name in only]
     runs = [_Run(registry, bind, apps, histories, command) for bind in _binds(registry, apps)]
     for run in runs:

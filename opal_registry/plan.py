@@ -61,6 +61,19 @@ def order(needs: Mapping[str, Iterable[str]], key: Callable[[str], Any] = str) -
     return ordered
 
 
+def closure(needs: Mapping[str, Sequence[str]], app: str) -> set[str]:
+    """A sub-app and all that it needs; all if none is given."""
+    if not app:
+        return set(needs)
+    found, waiting = set[str](), [app]
+    while waiting:
+        name = waiting.pop()
+        if name in needs and name not in found:
+            found.add(name)
+            waiting += needs[name]
+    return found
+
+
 def _circle(waits: Mapping[str, set[str]]) -> list[str]:
     """One circle among names that all still wait: whoever follows the needs must come back to where they were."""
     path: list[str] = []

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
 from opal_registry.base import Base
-from opal_registry.discovery import Choice, Discovery, discover
+from opal_registry.discovery import Choice, Discovery, Fault, discover
 from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
 from opal_registry.engines.sqlite import Intent
 from opal_registry.engines.url import is_memory
@@ -218,6 +218,13 @@ class Registry:
         other = Registry(settings, sub_apps=self._wanted, base=self.base, step=self.step)
         other.__dict__["suite"] = suite
         return other
+
+    def leave_out(self, faults: Sequence[Fault]) -> None:
+        """Quarantine sub-apps that turned out to be at fault after their models were imported, and all that need them."""
+        self.__dict__ |= {
+            "_binds": self._binds,
+            "suite": self.suite.without(faults),
+        }  # their tables stay where they are
 
     def as_default(self) -> Self:
         """Make this the registry that ``opal_registry.database`` follows: ``engine``, ``SessionLocal``, ``get_db``."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from opal_registry.engines.failures import explained, of_bind
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import DatabaseError
-from opal_registry.migrations.history import load_histories
+from opal_registry.migrations.history import load_readable
 from opal_registry.registry import Registry
 from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.live import Difference
@@ -86,8 +86,9 @@ def get_status(registry: Registry) -> StatusReport:
         DatabaseError: If every database is unreachable or refuses.
         LockTimeoutError: If in each somebody has locked a table that is looked at, and does not let go in time.
     """
-    suite, errors = registry.suite, _Errors(registry)
-    histories = load_histories(suite.sub_apps, registry.get_dialect)
+    errors = _Errors(registry)
+    histories, faults = load_readable(registry.suite.sub_apps, registry.get_dialect)
+    suite = registry.suite.without(faults)
     databases, statuses = {}, []
     for bind in registry.settings.databases:
         with errors.collected(bind):

@@ -108,6 +108,18 @@ class Suite:
         """
         return {app.name: app for app in self.sub_apps}[name]
 
+    def without(self, faults: Sequence[Fault]) -> "Suite":
+        """The same suite, where those that some faults concern are left out, and all that need them."""
+        problems = {name: fault.error.problems for fault in faults for name in fault.names}
+        for app in self.sub_apps:  # each after those it needs
+            if (gone := [need for need in app.needs if need in problems]) and app.name not in problems:
+                what = f"sub-app {app.name!r} needs {', '.join(map(repr, gone))}, which is left out"
+                mend = f"mend {gone[0]!r}, whose own fault is reported as well"
+                problems[app.name] = (Problem(what, str(app.plugin), mend),)
+        out = (Quarantined(app.name, app.plugin, problems[app.name]) for app in self.sub_apps if app.name in problems)
+        kept = tuple(app for app in self.sub_apps if app.name not in problems)
+        return replace(self, sub_apps=kept, quarantined=(*self.quarantined, *out))
+
 
 def load_suite(
     choice: Choice,

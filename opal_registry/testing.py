@@ -18,10 +18,11 @@ from opal_registry.errors import OpalError, Problem
 from opal_registry.migrations.history import load_histories
 from opal_registry.migrations.look import Target, find_history
 from opal_registry.mixins import utc_now
+from opal_registry.plan import closure
 from opal_registry.registry import Registry
 from opal_registry.scratch import make_scratch
 from opal_registry.suite import LoadedSubApp
-from opal_registry.upgrade import closure, find_needs, upgrade
+from opal_registry.upgrade import find_needs, upgrade
 
 MEND = (
     'write a revision that makes up for it, or create="migrations" into the SubApp: '

@@ -14,15 +14,15 @@ from opal_registry.engines.url import describe_url
 from opal_registry.guard import Step, quiet_step
 from opal_registry.init import InitReport, init
 from opal_registry.migrations.environment import Ran
-from opal_registry.migrations.history import History, load_histories
-from opal_registry.migrations.look import EVERYTHING, Target, find_app, find_history, look
+from opal_registry.migrations.history import History
+from opal_registry.migrations.look import EVERYTHING, Target, find_app, find_history, look, read_histories
 from opal_registry.migrations.offline import render_plan
 from opal_registry.migrations.progress import seen_from
 from opal_registry.migrations.rename import rename_sub_apps
 from opal_registry.migrations.revision_file import Phase, Revision
 from opal_registry.migrations.run import MigrationRun
 from opal_registry.migrations.steps import Plan, find_levels, make_plan
-from opal_registry.plan import CycleError, order
+from opal_registry.plan import CycleError, closure, order
 from opal_registry.registry import Registry
 from opal_registry.store.revisions import NOWHERE, Standing
 from opal_registry.suite import LoadedSubApp, Suite
@@ -152,10 +152,10 @@ class _Upgrade:
         self, registry: Registry, target: Target, phase: Phase | None, step: Step, announce: Callable[[str], None]
     ) -> None:
         self.registry, self.target, self.phase, self.step, self.announce = registry, target, phase, step, announce
-        suite = registry.suite
+        self.histories = read_histories(registry, target.app)
         if target.app:
             find_app(registry, target.app)
-        self.histories = load_histories(suite.sub_apps, registry.get_dialect)
+        suite = registry.suite
         needs = find_needs(suite, self.histories)
         wanted = closure(needs, target.app)
         self.apps = [app for app in suite.sub_apps if app.name in wanted]
@@ -274,16 +274,3 @@ def find_needs(suite: Suite, histories: Mapping[str, History]) -> dict[str, tupl
         return {name: ever[name] for name in order(ever)}
     except CycleError:  # who needed whom has been turned round: today's way counts
         return {name: ever[name] for name in now}
-
-
-def closure(needs: Mapping[str, Sequence[str]], app: str) -> set[str]:
-    """A sub-app and all that it needs; all if none is given."""
-    if not app:
-        return set(needs)
-    found, waiting = set[str](), [app]
-    while waiting:
-        name = waiting.pop()
-        if name in needs and name not in found:
-            found.add(name)
-            waiting += needs[name]
-    return found

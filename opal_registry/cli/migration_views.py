@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from opal_registry.cli.output import Sheet, counted
-from opal_registry.cli.views import init_document, init_view
+from opal_registry.cli.views import init_document, init_view, quarantined_document, quarantined_lines
 
 if TYPE_CHECKING:  # a command has imported what it reports already, and the others need not
     from opal_registry.authoring.writing import Written
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a command has imported what it reports already, and the oth
     from opal_registry.migrations.report import Current, Line
     from opal_registry.migrations.revision_file import Revision
     from opal_registry.migrations.steps import Step
+    from opal_registry.suite import Quarantined
     from opal_registry.upgrade import BindPlan, UpgradeReport
 
 ATTENTION = {"unknown", "behind", "diverged"}
@@ -133,20 +134,23 @@ def written_view(written: "Written | None", name: str) -> str:
     return f"written: {written.path}{f' (needs {pins})' if pins else ''}"
 
 
-def heads_document(heads: "Sequence[Revision]") -> dict[str, Any]:
+def heads_document(heads: "Sequence[Revision]", left_out: "Sequence[Quarantined]") -> dict[str, Any]:
     """What ``heads --json`` prints."""
-    return {"heads": [_revision_document(head) | {"labels": list(head.labels)} for head in heads]}
+    found = [_revision_document(head) | {"labels": list(head.labels)} for head in heads]
+    return {"heads": found, "quarantined": quarantined_document(left_out)}
 
 
-def heads_view(heads: "Sequence[Revision]") -> list[Sheet | str]:
+def heads_view(heads: "Sequence[Revision]", left_out: "Sequence[Quarantined]") -> list[Sheet | str]:
     """What ``heads`` shows."""
     rows = [(head.app, head.id, ", ".join(head.labels), head.title) for head in heads]
-    return [Sheet(("sub-app", "head", "branch", "title"), rows)]
+    return [Sheet(("sub-app", "head", "branch", "title"), rows), *quarantined_lines(left_out)]
 
 
 def needs_attention(current: "Current") -> bool:
     """Whether somebody should do something about where a database is."""
-    return bool(current.unfinished) or (current.progress is not None and current.progress.state in ATTENTION)
+    return bool(current.unfinished or current.left_out) or (
+        current.progress is not None and current.progress.state in ATTENTION
+    )
 
 
 def current_document(found: "Sequence[Current]") -> dict[str, Any]:
@@ -220,11 +224,14 @@ def _how(line: "Line") -> str:
 
 
 def _state(current: "Current") -> str:
+    if current.left_out:
+        return "quarantined"
     return current.progress.state if current.progress else "not installed here"
 
 
 def _detail(current: "Current") -> str:
-    parts = [f"{each} (opal-db {each.command} goes on)" for each in current.unfinished]
+    parts = [current.left_out] if current.left_out else []
+    parts += [f"{each} (opal-db {each.command} goes on)" for each in current.unfinished]
     if current.progress and current.progress.pending:
         parts.append(f"pending: {', '.join(each.id for each in current.progress.pending)}")
     if current.progress and current.progress.beyond:

@@ -151,13 +151,14 @@ def _adopt(run: Invocation, target: TargetArgument) -> None:
     run.output.show(document, *notes, f"{adopted.app} is at {', '.join(adopted.heads)}, and known to be")
 
 
-def _heads(run: Invocation) -> None:
-    """Show the heads of all histories that are installed here; asks no database."""
+def _heads(run: Invocation) -> int:
+    """Show the heads of all histories that are installed here; exit code 1 if one cannot be read. Asks no database."""
     from opal_registry.cli import migration_views as views
     from opal_registry.migrations.report import get_heads
 
-    heads = get_heads(run.registry)
-    run.output.show(views.heads_document(heads), *views.heads_view(heads))
+    heads, left_out = get_heads(run.registry)
+    run.output.show(views.heads_document(heads, left_out), *views.heads_view(heads, left_out))
+    return int(bool(left_out))
 
 
 def _current(run: Invocation) -> int:

@@ -37,7 +37,7 @@ def init_document(report: InitReport) -> dict[str, Any]:
         "dry_run": report.dry_run,
         "databases": report.databases,
         "sub_apps": [_sub_app_report(sub_app) for sub_app in report.sub_apps],
-        "quarantined": _quarantined_document(report.quarantined),
+        "quarantined": quarantined_document(report.quarantined),
         "bookkeeping": list(report.bookkeeping),
         "seconds": round(report.seconds, 3),
         "exit_code": report.exit_code,
@@ -95,7 +95,7 @@ def apps_document(suite: Suite, absent: Sequence[SubAppStatus]) -> dict[str, Any
     return {
         "sub_apps": [app_document(app) for app in suite.sub_apps],
         "not_installed_here": [_status_document(status) for status in absent],
-        "quarantined": _quarantined_document(suite.quarantined),
+        "quarantined": quarantined_document(suite.quarantined),
     }
 
 
@@ -114,7 +114,7 @@ def apps_view(suite: Suite, absent: Sequence[SubAppStatus]) -> list[Sheet | str]
     ]
     columns = ("sub-app", "distribution", "version", ">tables", "needs", ">import")
     others = [f"not installed here: {status.name}: {status.detail}" for status in absent]
-    return [Sheet(columns, rows), *others, *_quarantined_lines(suite.quarantined)]
+    return [Sheet(columns, rows), *others, *quarantined_lines(suite.quarantined)]
 
 
 def events_document(events: Sequence[tuple[str, Event]], errors: Sequence[DatabaseError] = ()) -> dict[str, Any]:
@@ -272,14 +272,16 @@ def _difference(difference: Any) -> dict[str, Any]:
     return {name: getattr(difference, name) for name in ("table", "column", "what", "mend", "harmful")}
 
 
-def _quarantined_document(quarantined: Sequence[Quarantined]) -> list[dict[str, Any]]:
+def quarantined_document(quarantined: Sequence[Quarantined]) -> list[dict[str, Any]]:
+    """What documents say about sub-apps that were left out."""
     return [
         {"name": out.name, "problems": [{"what": p.what, "where": p.where, "mend": p.mend} for p in out.problems]}
         for out in quarantined
     ]
 
 
-def _quarantined_lines(quarantined: Sequence[Quarantined]) -> list[str]:
+def quarantined_lines(quarantined: Sequence[Quarantined]) -> list[str]:
+    """What a person is told about them."""
     return [f"quarantined: {out.name}: {problem}" for out in quarantined for problem in out.problems]
 
 
@@ -293,7 +295,7 @@ def _findings(report: InitReport) -> list[str]:
             lines.append(f"{word}: sub-app {sub_app.app.name!r}, {difference}\n  mend:  {difference.mend}")
         if sub_app.withheld:
             lines.append(f"withheld: sub-app {sub_app.app.name!r}: {sub_app.withheld}")
-    lines += _quarantined_lines(report.quarantined)
+    lines += quarantined_lines(report.quarantined)
     return ["\n".join(mark + line for line in text.split("\n")) for text in lines]
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opal_registry.discovery import InstalledSubApp
+from opal_registry.discovery import Fault, InstalledSubApp
 from opal_registry.errors import ConfigError, OpalError, PluginError, Problem
 from opal_registry.migrations.location import Location, find_location
 from opal_registry.migrations.revision_file import Revision, read_revision
@@ -192,18 +192,33 @@ def load_histories(
     Raises:
         PluginError: What is wrong in all of them, at once.
     """
+    found, faults = load_readable(apps, get_dialect)
+    if faults:
+        raise PluginError(*(problem for fault in faults for problem in fault.error.problems))
+    return found
+
+
+def load_readable(
+    apps: Sequence[LoadedSubApp | InstalledSubApp], get_dialect: Callable[[str], str] = lambda _: ""
+) -> tuple[dict[str, History], list[Fault]]:
+    """The histories of those sub-apps that have one which can be read, and what is wrong with the others.
+
+    Args:
+        apps: The sub-apps.
+        get_dialect: As for :func:`load_histories`.
+    """
     found: dict[str, History] = {}
-    problems: list[Problem] = []
+    faults: list[Fault] = []
     names = {old: app.name for app in apps for old in app.sub_app.renamed_from}
     for app in apps:
         try:
             if app.sub_app.migrations is not None:
                 found[app.name] = load_history(app, get_dialect(app.sub_app.bind))
         except PluginError as error:
-            problems += error.problems
-    if problems:
-        raise PluginError(*problems)
-    return {name: history.with_pins_renamed(names) for name, history in found.items()} if names else found
+            faults.append(Fault((app.name,), error, app.plugin))
+    if names:
+        found = {name: history.with_pins_renamed(names) for name, history in found.items()}
+    return found, faults
 
 
 def load_history(app: LoadedSubApp | InstalledSubApp, dialect: str = "", *, may_be_missing: bool = False) -> History:
@@ -303,6 +318,8 @@ def _with_needs_replaced(revision: Revision, replaced: Mapping[str, str]) -> Rev
 
 
 def _find_missing(revision: Revision, known: Mapping[str, Revision]) -> Iterable[Problem]:
+    if revision.id in revision.needs:
+        yield Problem(f"{revision} follows itself", str(revision.path), "correct down_revision, or depends_on")
     for need in revision.needs:
         if need not in known:
             what = f"{revision} follows the revision {need!r}, which is not there"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from opal_registry.engines.failures import explained, of_bind
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import ConfigError, Problem
-from opal_registry.migrations.history import History, load_histories
+from opal_registry.errors import ConfigError, PluginError, Problem
+from opal_registry.migrations.history import History, load_readable
+from opal_registry.plan import closure
 from opal_registry.registry import Registry
 from opal_registry.schema.looking import look_at
 from opal_registry.suite import LoadedSubApp
@@ -104,22 +105,47 @@ def find_app(registry: Registry, name: str) -> LoadedSubApp:
 
     Raises:
         ConfigError: If it is not installed here; with the nearest name.
+        PluginError: If it is quarantined.
     """
     by_name = {app.name: app for app in registry.suite.sub_apps}
     if name in by_name:
         return by_name[name]
+    if problems := [each for out in registry.suite.quarantined if out.name == name for each in out.problems]:
+        raise PluginError(*problems)
     near = difflib.get_close_matches(name, by_name, 1)
     mend = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(by_name)}"
     raise ConfigError(Problem(f"no sub-app {name!r} is installed here", mend=mend))
 
 
+def read_histories(registry: Registry, name: str = "") -> dict[str, History]:
+    """The histories of the suite. A sub-app whose own cannot be read stops everybody, or is quarantined.
+
+    Args:
+        registry: The registry of the suite.
+        name: The one sub-app that is asked for; it is stopped only by what it needs.
+
+    Raises:
+        PluginError: What is wrong with them, all at once, where ``sub_apps.on_error`` is ``raise``.
+    """
+    histories, faults = load_readable(registry.suite.sub_apps, registry.get_dialect)
+    if faults and registry.settings.sub_apps.on_error == "quarantine":
+        registry.leave_out(faults)
+        return {app.name: histories[app.name] for app in registry.suite.sub_apps if app.name in histories}
+    concerned = closure({app.name: app.needs for app in registry.suite.sub_apps}, name)
+    if problems := [each for fault in faults if concerned.intersection(fault.names) for each in fault.error.problems]:
+        raise PluginError(*problems)
+    return histories
+
+
 def find_history(registry: Registry, name: str) -> tuple[LoadedSubApp, dict[str, History]]:
-    """A sub-app that has a history, and all histories.
+    """A sub-app that has a history, and all histories that can be read.
 
     Raises:
         ConfigError: If it is not installed here, or has none.
+        PluginError: If its history, or that of one that it needs, is at fault.
     """
-    app, histories = find_app(registry, name), load_histories(registry.suite.sub_apps, registry.get_dialect)
+    histories = read_histories(registry, name)
+    app = find_app(registry, name)  # not before: it may just have been left out
     if name not in histories:
         mend = f'write migrations="{name}:migrations" into its SubApp, or choose from: {", ".join(histories) or "none"}'
         raise ConfigError(Problem(f"sub-app {name!r} has no migrations", str(app.plugin), mend))

@@ -6,9 +6,10 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from opal_registry.discovery import InstalledSubApp
+from opal_registry.discovery import Fault, InstalledSubApp
 from opal_registry.engines.failures import explained, find_code, of_bind
-from opal_registry.migrations.history import History, load_histories
+from opal_registry.migrations.history import History, load_readable
+from opal_registry.plan import closure
 from opal_registry.registry import Registry
 from opal_registry.schema.looking import look_at
 from opal_registry.store.tables import revisions, sub_apps
@@ -63,15 +64,30 @@ def get_readiness(registry: Registry) -> list[Readiness]:
         DatabaseError: If a database is unreachable or refuses.
     """
     apps = registry.discovery.sub_apps
-    histories = load_histories(apps, registry.get_dialect)
+    histories, faults = load_readable(apps, registry.get_dialect)
+    broken, on_error = _find_broken(apps, faults), registry.settings.sub_apps.on_error
     found: list[Readiness] = []
     for bind in registry.settings.databases:
         here = [app for app in apps if app.sub_app.bind == bind]
         if here:
             with of_bind(bind):
                 there = _ask(registry, bind)
-            found += _judge_all(here, histories, there)
+            found += _judge_all([app for app in here if app.name not in broken], histories, there)
+            found += [_left_out(app, broken[app.name], on_error) for app in here if app.name in broken]
     return found
+
+
+def _find_broken(apps: Sequence[InstalledSubApp], faults: Sequence[Fault]) -> dict[str, str]:
+    """Why the histories of some sub-apps cannot be read, their own or one that they need."""
+    said = {fault.names[0]: "; ".join(problem.what for problem in fault.error.problems) for fault in faults}
+    needs = {app.name: app.needs for app in apps}
+    found = {name: sorted(closure(needs, name) & said.keys()) for name in needs}
+    return {name: f"the history of {out[0]} is at fault: {said[out[0]]}" for name, out in found.items() if out}
+
+
+def _left_out(app: InstalledSubApp, why: str, on_error: str) -> Readiness:
+    """What is said of one of them; where it is quarantined it stops nobody."""
+    return Readiness(app.name, app.sub_app.bind, "behind", is_ready=on_error == "quarantine", detail=why)
 
 
 def _ask(registry: Registry, bind: str) -> dict[str, dict[str, str | None]]:

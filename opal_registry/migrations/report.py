@@ -1,16 +1,17 @@
 """What there is to say about histories: their heads, where databases are, what was applied when; changes nothing."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from opal_registry.migrations.history import load_histories
+from opal_registry.migrations.history import History, load_readable
 from opal_registry.migrations.look import Home, find_history, look_at_homes
 from opal_registry.migrations.progress import Progress, find_applied, find_progress, has_own_tables
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.registry import Registry
 from opal_registry.store.journal import Unfinished
 from opal_registry.store.revisions import NOWHERE, Applied
+from opal_registry.suite import Quarantined
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Current:
         progress: How that stands to the history that is installed here; None if none is.
         changed: Applied revisions whose files are not what they were.
         unfinished: Revisions that were begun and not finished.
+        left_out: Why it is quarantined; empty if it is not.
     """
 
     app: str
@@ -32,6 +34,7 @@ class Current:
     progress: Progress | None
     changed: tuple[Revision, ...] = ()
     unfinished: tuple[Unfinished, ...] = ()
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +70,42 @@ class Line:
         return self.applied.applied_at if self.applied else None
 
 
-def get_heads(registry: Registry) -> list[Revision]:
-    """The heads of all histories that are installed here, in order; asks no database.
+def get_heads(registry: Registry) -> tuple[list[Revision], tuple[Quarantined, ...]]:
+    """The heads of all histories that are installed here, in order, and who is left out; asks no database.
 
     Raises:
-        PluginError: If a history is at fault.
+        PluginError: If a sub-app cannot be loaded.
     """
-    histories = load_histories(registry.suite.sub_apps, registry.get_dialect)
-    return [history.revisions[head] for history in histories.values() for head in history.heads]
+    histories, faults = load_readable(registry.suite.sub_apps, registry.get_dialect)
+    heads = [history.revisions[head] for history in histories.values() for head in history.heads]
+    return heads, registry.suite.without(faults).quarantined
 
 
 def get_current(registry: Registry) -> list[Current]:
-    """Where every database is in every history, also in those that are not installed here.
+    """Where every database is in every history, also in those that are not installed here, or cannot be read.
 
     Raises:
-        PluginError: If a history is at fault.
+        PluginError: If a sub-app cannot be loaded.
         DatabaseError: If a database is unreachable or refuses.
     """
-    return [current for home in look_at_homes(registry) for current in _iter_current(registry, home)]
+    histories, faults = load_readable(registry.suite.sub_apps, registry.get_dialect)
+    found = [current for home in look_at_homes(registry) for current in _iter_current(registry, home, histories)]
+    left_out = {out.name: out.problems for out in registry.suite.without(faults).quarantined}
+    reasons = {name: "; ".join(problem.what for problem in problems) for name, problems in left_out.items()}
+    return [
+        *(current for current in found if current.app not in reasons),
+        *(Current(name, "", (), None, left_out=reason) for name, reason in reasons.items()),
+    ]
 
 
-def _iter_current(registry: Registry, home: Home) -> Iterator[Current]:
-    histories = load_histories(home.apps, registry.get_dialect)
+def _iter_current(registry: Registry, home: Home, histories: Mapping[str, History]) -> Iterator[Current]:
     for app in home.apps:
         if app.name in histories:
             standing = home.found.standings.get(app.name, NOWHERE)
             unfinished = tuple(home.found.unfinished.get(app.name, ()))
             has_tables = has_own_tables(histories[app.name], home.found.present[app.name]) and not unfinished
             progress = find_progress(histories[app.name], standing, has_tables=has_tables)
-            changed = tuple(line.revision for line in _iter_lines(home, app.name, registry) if line.is_changed)
+            changed = tuple(line.revision for line in _iter_lines(home, histories[app.name]) if line.is_changed)
             yield Current(app.name, home.bind, standing.heads, progress, tuple(filter(None, changed)), unfinished)
     here = {app.name for app in registry.suite.sub_apps}
     for name, standing in home.found.standings.items():
@@ -112,14 +122,13 @@ def get_history(registry: Registry, name: str) -> list[Line]:
         PluginError: If the history is at fault.
         DatabaseError: If the database is unreachable or refuses.
     """
-    app, _ = find_history(registry, name)
+    app, histories = find_history(registry, name)
     (home,) = (home for home in look_at_homes(registry) if home.bind == app.sub_app.bind)
-    return list(_iter_lines(home, name, registry))
+    return list(_iter_lines(home, histories[name]))
 
 
-def _iter_lines(home: Home, name: str, registry: Registry) -> Iterator[Line]:
-    _, histories = find_history(registry, name)
-    history, standing = histories[name], home.found.standings.get(name, NOWHERE)
+def _iter_lines(home: Home, history: History) -> Iterator[Line]:
+    standing = home.found.standings.get(history.app, NOWHERE)
     there = find_applied(history, standing)
     for id_, revision in history.revisions.items():
         yield Line(id_, revision, standing.applied.get(id_), id_ in there)

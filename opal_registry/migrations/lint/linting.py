@@ -7,14 +7,14 @@ import sqlalchemy as sa
 
 from opal_registry.engines.failures import explained
 from opal_registry.errors import ConfigError, DatabaseError, Problem
-from opal_registry.migrations.history import History, load_histories
+from opal_registry.migrations.history import History, load_readable
 from opal_registry.migrations.lint.case import Facts
 from opal_registry.migrations.lint.finding import Finding
 from opal_registry.migrations.lint.judge import Judge
 from opal_registry.migrations.lint.known import family, find_owners, find_uses, read_not_null, read_sizes
 from opal_registry.migrations.lint.rules import DIALECTS
 from opal_registry.migrations.lint.squawk import Squawk, find_squawk
-from opal_registry.migrations.look import find_history, look
+from opal_registry.migrations.look import find_history, look, read_histories
 from opal_registry.migrations.progress import find_applied
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.registry import Registry
@@ -96,7 +96,11 @@ def lint(
         raise ConfigError(Problem(f"--dialect cannot be {dialect!r}", mend=f"choose one of {', '.join(DIALECTS)}"))
     for name in apps:
         find_history(registry, name)
+    if not apps:
+        read_histories(registry)
     work = _Lint(registry, dialect, everything, find_squawk() if with_squawk else None)
+    left_out = [(out.name, each.what) for out in registry.suite.quarantined for each in out.problems]
+    work.remarks += [f"{name}: not judged, because it is quarantined: {what}" for name, what in left_out]
     judged = [each for bind in registry.settings.databases for each in work.judge(bind, apps)]
     order = [app.name for app in registry.suite.sub_apps]
     judged.sort(key=lambda each: order.index(each.revision.app))
@@ -114,7 +118,8 @@ class _Lint:
     def judge(self, bind: str, names: Collection[str]) -> Iterator[Judged]:
         """Judge the revisions of the sub-apps that live in one database."""
         apps = [app for app in self.registry.suite.sub_apps if app.sub_app.bind == bind]
-        histories = {name: history for name, history in load_histories(apps).items() if not names or name in names}
+        readable, _ = load_readable(apps)
+        histories = {name: history for name, history in readable.items() if not names or name in names}
         if not histories:
             return
         found = self._look(bind, apps)
