@@ -47,7 +47,8 @@ class SubAppReport:
         present: Those that were there already.
         differences: How those that were there differ from their models.
         statements: The statements that create what is missing, and record its history as applied; only in a dry run.
-        withheld: Why its missing tables were not created; empty if they were.
+        withheld: Why its missing tables were not created; empty if they were, or if a later release took them away.
+        ahead: What a later release wrote that this one lacks; empty if none did.
         seeded: Whether its first rows were put in.
         seconds: How long creating and seeding took.
     """
@@ -58,6 +59,7 @@ class SubAppReport:
     differences: tuple[Difference, ...] = ()
     statements: tuple[str, ...] = ()
     withheld: str = ""
+    ahead: str = ""
     seeded: bool = False
     seconds: float = 0.0
 
@@ -238,14 +240,15 @@ class _Run:
         """What was found and done, by sub-app."""
         known = set(self.work.found.catalog.known)
         for app in self.apps:
-            deed = self.deeds.get(app.name, Deed((), seeded=False, seconds=0.0))
+            deed, ahead = self.deeds.get(app.name, Deed((), seeded=False, seconds=0.0)), self.work.find_ahead(app)
             yield SubAppReport(
                 app,
                 created=_names(self._missing(app)) if dry_run else deed.created,
                 present=tuple(name for name in _names(self.work.found.present[app.name]) if name not in deed.created),
                 differences=tuple(self.work.find_differences(app)),
                 statements=tuple(self._render(app, known)) if dry_run else (),
-                withheld=self.work.withheld.get(app.name, ""),
+                withheld="" if ahead else self.work.withheld.get(app.name, ""),
+                ahead=ahead,
                 seeded=deed.seeded,
                 seconds=deed.seconds,
             )

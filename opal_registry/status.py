@@ -10,6 +10,7 @@ from opal_registry.engines.failures import explained, of_bind
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import DatabaseError
 from opal_registry.migrations.history import load_readable
+from opal_registry.migrations.progress import describe_ahead
 from opal_registry.registry import Registry
 from opal_registry.schema.catalog import read_catalog
 from opal_registry.schema.live import Difference
@@ -37,7 +38,7 @@ class SubAppStatus:
         detail: What is behind the state, for people.
         tables: How many tables it owns.
         missing: The tables that are not there.
-        differences: How existing tables differ.
+        differences: How existing tables differ; none where a later release was here, whose models they follow.
     """
 
     name: str
@@ -96,8 +97,8 @@ def get_status(registry: Registry) -> StatusReport:
             apps = [app for app in suite.sub_apps if app.sub_app.bind == bind]
             databases[bind] = describe_url(engine.url)
             found = survey_engine(engine, apps, wait=registry.settings.locks.wait)
-            withheld = Withholding(apps, found, histories).reasons
-            statuses += [_status(app, found, withheld.get(app.name, "")) for app in apps]
+            withholding = Withholding(apps, found, histories)
+            statuses += [_status(app, found, withholding) for app in apps]
             statuses += [_absent(entry) for entry in _iter_absent(found.entries, suite)]
     return StatusReport(databases, (*statuses, *_left_out(suite.quarantined)), tuple(errors.found))
 
@@ -181,13 +182,20 @@ def _iter_absent(entries: Mapping[str, Entry], suite: Suite) -> Iterator[Entry]:
     yield from (entry for name, entry in sorted(entries.items()) if name not in here)
 
 
-def _status(app: LoadedSubApp, found: Survey, withheld: str) -> SubAppStatus:
-    state, detail = _judge(app, found, withheld)
+def _status(app: LoadedSubApp, found: Survey, withholding: Withholding) -> SubAppStatus:
+    ahead = _find_ahead(app, found, withholding)
+    state, detail = ("ahead", ahead) if ahead else _judge(app, found, withholding.reasons.get(app.name, ""))
     missing = tuple(table.fullname for table in found.missing[app.name])
-    differences = tuple(found.differences.get(app.name, ()))
+    differences = () if ahead else tuple(found.differences.get(app.name, ()))
     return SubAppStatus(
         app.name, app.distribution, app.version, app.sub_app.bind, state, detail, len(app.tables), missing, differences
     )
+
+
+def _find_ahead(app: LoadedSubApp, found: Survey, withholding: Withholding) -> str:
+    if app.name in found.unfinished:
+        return ""
+    return describe_ahead(withholding.progress.get(app.name), app.version, found.missing[app.name])
 
 
 def _judge(app: LoadedSubApp, found: Survey, withheld: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from sqlalchemy.schema import CreateTable
 
 from opal_registry.errors import Problem
 from opal_registry.migrations.history import History
-from opal_registry.migrations.progress import stamp
+from opal_registry.migrations.progress import describe_ahead, stamp
 from opal_registry.schema.live import Difference
 from opal_registry.store import ledger, revisions
 from opal_registry.store.ledger import Entry, Image
@@ -67,10 +67,16 @@ class Work:
         return self.withholding.reasons
 
     def find_differences(self, app: LoadedSubApp) -> Sequence[Difference]:
-        """How its tables differ from their models, but for what its pending revisions are there to change."""
+        """How its tables differ from their models, but for what revisions are there to change, or have changed since."""
         progress = self.withholding.progress.get(app.name)
-        is_behind = progress is not None and progress.state in {"behind", "diverged"}
-        return () if is_behind else self.found.differences.get(app.name, ())
+        is_elsewhere = progress is not None and progress.state in {"behind", "diverged", "ahead"}
+        return () if is_elsewhere else self.found.differences.get(app.name, ())
+
+    def find_ahead(self, app: LoadedSubApp) -> str:
+        """That a later release of it was here, which nobody has to mend; empty if none was, or it has not finished."""
+        if app.name in self.found.unfinished:
+            return ""
+        return describe_ahead(self.withholding.progress.get(app.name), app.version, self.found.missing[app.name])
 
     def iter_stamps(self, app: LoadedSubApp) -> Iterator[sa.Executable]:
         """What records that a sub-app whose tables come from the models is at the heads of its history."""

@@ -80,6 +80,7 @@ def _sub_app(app: "Recorded") -> dict[str, Any]:
         "differences": [],
         "statements": [],
         "withheld": "",
+        "ahead": "",
         "seeded": False,
         "import_seconds": 0,
         "seconds": 0,

@@ -262,6 +262,7 @@ def _sub_app_report(report: SubAppReport) -> dict[str, Any]:
         "differences": [_difference(difference) for difference in report.differences],
         "statements": list(report.statements),
         "withheld": report.withheld,
+        "ahead": report.ahead,
         "seeded": report.seeded,
         "import_seconds": round(report.app.seconds, 3),
         "seconds": round(report.seconds, 3),
@@ -293,6 +294,8 @@ def _findings(report: InitReport) -> list[str]:
         for difference in sub_app.differences:
             word = "differs" if difference.harmful else "note"
             lines.append(f"{word}: sub-app {sub_app.app.name!r}, {difference}\n  mend:  {difference.mend}")
+        if sub_app.ahead:
+            lines.append(f"ahead: sub-app {sub_app.app.name!r}: {sub_app.ahead}")
         if sub_app.withheld:
             lines.append(f"withheld: sub-app {sub_app.app.name!r}: {sub_app.withheld}")
     lines += quarantined_lines(report.quarantined)

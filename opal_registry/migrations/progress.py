@@ -63,6 +63,22 @@ def find_progress(history: History, standing: Standing, *, has_tables: bool) -> 
     return Progress(state, pending, beyond, ", ".join(versions))
 
 
+def describe_ahead(progress: Progress | None, version: str, missing: Iterable[sa.Table]) -> str:
+    """Whether a database is ahead of a release, in words for people; empty if it is not.
+
+    Args:
+        progress: How the database stands to the history that is installed here, if one is.
+        version: The release that is installed here.
+        missing: The tables of that release which are not there.
+    """
+    if progress is None or progress.state != "ahead":
+        return ""
+    release = f", written by {progress.written_by}" if progress.written_by else ""
+    gone = ", ".join(table.fullname for table in missing)
+    end = f"; it does not have {gone}" if gone else ""
+    return f"the database is ahead of the installed {version}: {', '.join(progress.beyond)}{release}{end}"
+
+
 def has_own_tables(history: History, present: Iterable[sa.Table]) -> bool:
     """Whether some of the tables that are there can only have come from a sub-app, and not from one that it took them from."""
     return any(table.fullname not in history.taken for table in present)

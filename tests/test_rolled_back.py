@@ -1,0 +1,99 @@
+"""An image goes back to an earlier release: it finds a database that is ahead, says so, and stops nobody."""
+
+from typing import Any
+
+import pytest
+
+from tests.deploys import Env, columns, ran, tables
+from tests.distributions import Finished, Site
+from tests.revisions import release, revision
+from tests.writing import model, models
+
+COLOUR = "colour: orm.Mapped[str | None] = orm.mapped_column(sa.String(80))"
+CREATE = """
+op.create_table(
+    'notes',
+    sa.Column('id', sa.Integer(), nullable=False),
+    sa.Column('colour', sa.String(80)),
+    sa.PrimaryKeyConstraint('id'),
+)
+"""
+DROP_COLUMN = "with op.batch_alter_table('notes') as notes:\n    notes.drop_column('colour')"
+OLD, NEW = models(model("Note", "notes", COLOUR)), models(model("Note", "notes"))
+N1 = revision("n1", None, CREATE)
+DROPS = revision("n2", "n1", DROP_COLUMN)
+ADDS = revision(
+    "n2", "n1", "op.add_column('notes', sa.Column('size', sa.Integer(), nullable=False, server_default='0'))"
+)
+SIZED = models(model("Note", "notes", COLOUR, "size: orm.Mapped[int] = orm.mapped_column(server_default='0')"))
+
+
+@pytest.fixture
+def env(any_database_url: str) -> Env:
+    """The variables that configure the database."""
+    return {"OPAL_DATABASE__URL": any_database_url}
+
+
+def found(done: Finished, app: str) -> dict[str, Any]:
+    """What a document says of one sub-app."""
+    (one,) = (each for each in done.json["sub_apps"] if each["name"] == app)
+    return dict(one)
+
+
+def deploy(site: Site, env: Env, version: str, source: str, *revisions: str) -> Finished:
+    """Install a release, and upgrade."""
+    release(site, "notes", version, source, *revisions)
+    return site.run("upgrade", "--json", env=env)
+
+
+class TestEarlierRelease:
+    @pytest.mark.parametrize(("revision", "source"), [(DROPS, NEW), (ADDS, SIZED)], ids=["dropped", "added"])
+    def test_a_changed_column_is_no_fault_of_it(self, quick_site: Site, env: Env, revision: str, source: str) -> None:
+        deploy(quick_site, env, "1.1", OLD, N1)
+        assert ran(deploy(quick_site, env, "1.2", source, N1, revision)) == ["notes@n2"]
+        release(quick_site, "notes", "1.1", OLD, N1)
+        ahead = "the database is ahead of the installed 1.1: n2, written by 1.2"
+        status = quick_site.run("status", "--json", env=env)
+        notes = found(status, "notes")
+        assert (status.code, notes["state"], notes["detail"], notes["differences"]) == (0, "ahead", ahead, [])
+        for command in (["upgrade"], ["init", "--verify"]):
+            done = quick_site.run(*command, "--json", env=env)
+            notes = found(done, "notes")
+            assert (done.code, done.json["exit_code"], notes["ahead"]) == (0, 0, ahead)
+            assert (notes["differences"], notes["withheld"]) == ([], "")
+        said = quick_site.run("init", "--verify", env=env).out
+        assert f"ahead: sub-app 'notes': {ahead}\n" in said
+        assert "ALTER TABLE" not in said
+
+    def test_others_go_on(self, quick_site: Site, env: Env, any_database_url: str) -> None:
+        deploy(quick_site, env, "1.1", OLD, N1)
+        deploy(quick_site, env, "1.2", NEW, N1, DROPS)
+        release(quick_site, "notes", "1.1", OLD, N1)
+        release(quick_site, "tags", "1.0", models(model("Tag", "tags")), revision("t1"))
+        done = quick_site.run("upgrade", "--json", env=env)
+        assert (done.code, found(done, "tags")["created"]) == (0, ["tags"])
+        assert columns(any_database_url, "notes") == {"id"}
+
+    def test_a_table_that_a_later_release_dropped_stays_away(
+        self, quick_site: Site, env: Env, any_database_url: str
+    ) -> None:
+        deploy(quick_site, env, "1.1", OLD, N1)
+        deploy(quick_site, env, "1.2", "", N1, revision("n2", "n1", "op.drop_table('notes')"))
+        done = deploy(quick_site, env, "1.1", OLD, N1)
+        ahead = "the database is ahead of the installed 1.1: n2, written by 1.2; it does not have notes"
+        assert (done.code, found(done, "notes")["ahead"]) == (0, ahead)
+        assert found(quick_site.run("status", "--json", env=env), "notes")["state"] == "ahead"
+        assert tables(any_database_url) == {"users"}
+
+    def test_it_is_ahead_under_the_same_version_as_well(self, quick_site: Site, env: Env) -> None:
+        two = models(model("Note", "notes", COLOUR), model("Tag", "tags"))
+        makes = "op.create_table('tags', sa.Column('id', sa.Integer(), nullable=False), sa.PrimaryKeyConstraint('id'))"
+        deploy(quick_site, env, "1.1", OLD, N1)
+        deploy(quick_site, env, "1.1", two, N1, revision("n2", "n1", makes))
+        release(quick_site, "notes", "1.1", OLD, N1)
+        notes = found(quick_site.run("status", "--json", env=env), "notes")
+        assert (notes["state"], notes["detail"]) == (
+            "ahead",
+            "the database is ahead of the installed 1.1: n2, written by 1.1",
+        )
+        assert "ahead" in quick_site.run("current", env=env).out
