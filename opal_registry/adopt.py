@@ -18,6 +18,7 @@ from opal_registry.errors import ConfigError, PluginError, Problem, SchemaError
 from opal_registry.guard import Step, quiet_step
 from opal_registry.migrations.history import History
 from opal_registry.migrations.look import Target, find_history, look
+from opal_registry.migrations.progress import check_has_its_name
 from opal_registry.migrations.run import Announce
 from opal_registry.migrations.stamp import stamp
 from opal_registry.registry import Registry
@@ -83,6 +84,7 @@ def adopt(registry: Registry, target: Target, *, announce: Announce = ignore, st
 def _check_is_unknown(registry: Registry, app: LoadedSubApp, history: History) -> None:
     found = look(registry, app.sub_app.bind, [app])
     where = describe_url(registry.migration_engine(app.sub_app.bind).url)
+    check_has_its_name(app.name, found, where)
     if heads := found.standings.get(app.name, NOWHERE).heads:
         what = f"the database knows already that {app.name!r} is at {', '.join(heads)}"
         raise ConfigError(Problem(what, where, f"opal-db upgrade {app.name}, or opal-db stamp {app.name}@REVISION"))

@@ -183,19 +183,13 @@ def _iter_absent(entries: Mapping[str, Entry], suite: Suite) -> Iterator[Entry]:
 
 
 def _status(app: LoadedSubApp, found: Survey, withholding: Withholding) -> SubAppStatus:
-    ahead = _find_ahead(app, found, withholding)
+    ahead = describe_ahead(app, withholding.progress.get(app.name), found)
     state, detail = ("ahead", ahead) if ahead else _judge(app, found, withholding.reasons.get(app.name, ""))
     missing = tuple(table.fullname for table in found.missing[app.name])
     differences = () if ahead else tuple(found.differences.get(app.name, ()))
     return SubAppStatus(
         app.name, app.distribution, app.version, app.sub_app.bind, state, detail, len(app.tables), missing, differences
     )
-
-
-def _find_ahead(app: LoadedSubApp, found: Survey, withholding: Withholding) -> str:
-    if app.name in found.unfinished:
-        return ""
-    return describe_ahead(withholding.progress.get(app.name), app.version, found.missing[app.name])
 
 
 def _judge(app: LoadedSubApp, found: Survey, withheld: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from opal_registry.schema.compiled import Compiler
 from opal_registry.schema.ddl import describe_tables
 from opal_registry.schema.live import Difference, Live
 from opal_registry.schema.looking import look_at
-from opal_registry.store import journal, ledger, tables
+from opal_registry.store import events, journal, ledger, tables
 from opal_registry.store.holder import Holder
 from opal_registry.store.journal import OpenStep, Unfinished
 from opal_registry.store.ledger import Entry
@@ -36,6 +36,8 @@ class Survey:
         run: The run that is at work; only looked for where there are open steps.
         standings: For each sub-app with a history how far it has come, also of those that are not installed here.
         unfinished: For each sub-app the revisions that were begun and not finished.
+        renamed: The sub-apps installed here that have a later name in the database, each with its entry there; they stand
+            where that one does.
     """
 
     catalog: Catalog
@@ -47,6 +49,7 @@ class Survey:
     differences: Mapping[str, list[Difference]] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
     unfinished: Mapping[str, list[Unfinished]] = field(default_factory=dict)
+    renamed: Mapping[str, Entry] = field(default_factory=dict)
     run: Holder | None = None
 
     @property
@@ -68,17 +71,32 @@ def survey(
     """
     catalog = read_catalog(connection)
     columns = read_own_columns(connection, catalog)
+    entries = ledger.read_ledger(connection, columns)
+    renamed = _find_renamed(connection, apps, entries, columns)
+    standings = read_standings(connection, [name for schema, name in catalog.relations if schema is None], columns)
     return Survey(
         catalog=catalog,
         columns=columns,
-        entries=ledger.read_ledger(connection, columns),
+        entries=entries,
         steps=journal.read_journal(connection, columns),
         missing={app.name: [table for table in app.tables if not catalog.find(table)] for app in apps},
         present={app.name: [table for table in app.tables if catalog.find(table)] for app in apps},
         differences=_compare(connection, apps, catalog, before) if compare else {},
-        standings=read_standings(connection, [name for schema, name in catalog.relations if schema is None], columns),
+        standings=standings | {old: standings[new.name] for old, new in renamed.items() if new.name in standings},
         unfinished=journal.read_unfinished(connection, columns),
+        renamed=renamed,
     )
+
+
+def _find_renamed(
+    connection: sa.Connection, apps: Sequence[LoadedSubApp], entries: Mapping[str, Entry], there: tables.Columns
+) -> dict[str, Entry]:
+    """Sub-apps that are not known, whose tables one has that had their name before: another release's."""
+    owners = {table: entry for entry in entries.values() for table in entry.tables}
+    unknown = [app for app in apps if app.name not in entries]
+    claimed = {app.name for app in unknown if any(table.fullname in owners for table in app.tables)}
+    names = events.read_renames(connection, there) if claimed else {}
+    return {old: entries[new] for old, new in names.items() if old in claimed and new in entries}
 
 
 def read_own_columns(connection: sa.Connection, catalog: Catalog) -> tables.Columns:

@@ -212,7 +212,7 @@ class _Upgrade:
         new = {name: withholding.reasons.get(name, "") for name in withholding.stamped if name != self.alone}
         there = {name: Standing(self.histories[name].heads) for name, waits in new.items() if not waits}
         found = replace(found, standings={**found.standings, **there})
-        blocked = {name: withholding.reasons[name] for name in withholding.blocked if name not in new}
+        blocked = {name: withholding.reasons.get(name, "") for name in withholding.blocked if name not in new}
         return BindPlan(bind, describe_url(engine.url), self.plan(apps, found), new, blocked)
 
     def look(self, bind: str) -> Survey:
@@ -231,7 +231,8 @@ class _Upgrade:
             if app.name in self.histories
         }
         withholding = Withholding(apps, found, self.histories)
-        wanted = dict(self._iter_wanted(apps, withholding, histories))
+        here = [app for app in apps if app.name not in found.renamed]
+        wanted = dict(self._iter_wanted(here, withholding, histories))
         unknown = {name for name, origin in withholding.blocked.items() if name == origin}
         return make_plan(histories, found.standings, wanted, levels=self.levels, phase=self.phase, unknown=unknown)
 

@@ -70,13 +70,11 @@ class Work:
         """How its tables differ from their models, but for what revisions are there to change, or have changed since."""
         progress = self.withholding.progress.get(app.name)
         is_elsewhere = progress is not None and progress.state in {"behind", "diverged", "ahead"}
-        return () if is_elsewhere else self.found.differences.get(app.name, ())
+        return () if is_elsewhere or app.name in self.found.renamed else self.found.differences.get(app.name, ())
 
     def find_ahead(self, app: LoadedSubApp) -> str:
         """That a later release of it was here, which nobody has to mend; empty if none was, or it has not finished."""
-        if app.name in self.found.unfinished:
-            return ""
-        return describe_ahead(self.withholding.progress.get(app.name), app.version, self.found.missing[app.name])
+        return describe_ahead(app, self.withholding.progress.get(app.name), self.found)
 
     def iter_stamps(self, app: LoadedSubApp) -> Iterator[sa.Executable]:
         """What records that a sub-app whose tables come from the models is at the heads of its history."""
@@ -91,7 +89,8 @@ class Work:
     @cached_property
     def to_create(self) -> dict[str, list[sa.Table]]:
         """By sub-app, the tables that are missing, and those that a run which ended had begun."""
-        return {app.name: [] if app.name in self.withheld else self._missing(app) for app in self.apps}
+        left_alone = self.withheld.keys() | self.found.renamed.keys()
+        return {app.name: [] if app.name in left_alone else self._missing(app) for app in self.apps}
 
     @property
     def number_of_tables(self) -> int:
@@ -100,7 +99,7 @@ class Work:
 
     def needs(self, app: LoadedSubApp) -> bool:
         """Whether anything is to be done for a sub-app."""
-        if app.name in self.withheld:
+        if app.name in self.withheld or app.name in self.found.renamed:
             return False
         if self.to_create[app.name] or app.name in self.found.steps or self.needs_seed(app):
             return True
@@ -147,7 +146,9 @@ class Work:
             taken = self.histories[app.name].taken if app.name in self.histories else {}
             for name in sorted(owned.keys() & {table.fullname for table in app.tables}):
                 entry = owned[name]
-                if entry.name in {*app.sub_app.renamed_from, taken.get(name)}:
+                if entry.name in {*app.sub_app.renamed_from, taken.get(name)} or entry == self.found.renamed.get(
+                    app.name
+                ):
                     continue
                 what = f"the table {name!r} has two owners: sub-app {entry.name!r} ({entry.distribution} {entry.version}), "
                 what += f"which the ledger knows from another image, and sub-app {app.name!r} ({app.distribution} {app.version})"

@@ -97,3 +97,47 @@ class TestEarlierRelease:
             "the database is ahead of the installed 1.1: n2, written by 1.1",
         )
         assert "ahead" in quick_site.run("current", env=env).out
+
+
+class TestEarlierName:
+    BEE = revision("b1", None, CREATE)
+    LATER = "this database knows 'bee' as 'wasp' now: written by wasp 2.0"
+
+    @pytest.fixture(autouse=True)
+    def start(self, quick_site: Site, env: Env) -> None:
+        """Rename, and go back."""
+        release(quick_site, "bee", "1.0", OLD, self.BEE)
+        ran(quick_site.run("upgrade", "--json", env=env))
+        quick_site.uninstall("bee")
+        release(quick_site, "wasp", "2.0", NEW, self.BEE, revision("w2", "b1", DROP_COLUMN), renamed_from=("bee",))
+        assert ran(quick_site.run("upgrade", "--json", env=env)) == ["wasp@w2"]
+        quick_site.uninstall("wasp")
+        release(quick_site, "bee", "1.0", OLD, self.BEE)
+
+    def test_it_is_named_and_stops_nobody(self, quick_site: Site, env: Env, any_database_url: str) -> None:
+        release(quick_site, "tags", "1.0", models(model("Tag", "tags")), revision("t1"), requires=("bee",))
+        for _ in range(2):
+            done = quick_site.run("upgrade", "--json", env=env)
+            assert (done.code, found(done, "bee")["ahead"]) == (0, f"{self.LATER}; install that release"), done.err
+        assert tables(any_database_url) == {"users", "notes", "tags"}
+        status = quick_site.run("status", "--json", env=env)
+        bee = found(status, "bee")
+        assert (status.code, bee["state"], bee["detail"]) == (0, "ahead", f"{self.LATER}; install that release")
+        assert self.LATER in quick_site.run("current", env=env).out
+
+    def test_the_probe_says_that_it_is_ahead(self, quick_site: Site, env: Env) -> None:
+        assert found(quick_site.run("ready", "--json", env=env), "bee")["verdict"] == "ahead"
+
+    @pytest.mark.parametrize("command", [["downgrade", "bee@-1"], ["stamp", "bee"], ["adopt", "bee"]])
+    def test_what_is_known_of_it_stays_as_it_is(self, quick_site: Site, env: Env, command: list[str]) -> None:
+        done = quick_site.run(*command, env=env)
+        assert done.code == 2, done.err
+        assert f"error: {self.LATER}\n" in done.err
+        assert "mend:  install that release\n" in done.err
+
+    def test_the_later_release_goes_on_where_it_was(self, quick_site: Site, env: Env) -> None:
+        quick_site.run("upgrade", env=env)
+        quick_site.uninstall("bee")
+        release(quick_site, "wasp", "2.0", NEW, self.BEE, revision("w2", "b1", DROP_COLUMN), renamed_from=("bee",))
+        assert ran(quick_site.run("upgrade", "--json", env=env)) == []
+        assert quick_site.run("status", env=env).code == 0

@@ -230,7 +230,7 @@ def _state(current: "Current") -> str:
 
 
 def _detail(current: "Current") -> str:
-    parts = [current.left_out] if current.left_out else []
+    parts = [each for each in (current.left_out, current.other_name) if each]
     parts += [f"{each} (opal-db {each.command} goes on)" for each in current.unfinished]
     if current.progress and current.progress.pending:
         parts.append(f"pending: {', '.join(each.id for each in current.progress.pending)}")

@@ -12,7 +12,7 @@ from opal_registry.guard import quiet_step
 from opal_registry.migrations.environment import Ran
 from opal_registry.migrations.history import History
 from opal_registry.migrations.look import Home, Target, find_history, look_at_homes
-from opal_registry.migrations.progress import find_applied
+from opal_registry.migrations.progress import check_has_its_name, find_applied
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.migrations.run import Announce, MigrationRun
 from opal_registry.migrations.steps import Plan, Step, complete, iter_needs
@@ -57,6 +57,7 @@ def plan_downgrade(registry: Registry, target: Target) -> DowngradePlan:
 
 
 def _plan(home: Home, histories: Mapping[str, History], target: Target) -> DowngradePlan:
+    check_has_its_name(target.app, home.found, home.where)
     look = _Look(home, histories)
     look.take_back(histories[target.app], target)
     if look.problems:

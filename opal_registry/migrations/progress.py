@@ -7,11 +7,13 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from opal_registry.errors import PluginError
+from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.migrations.history import History
 from opal_registry.migrations.revision_file import Revision
-from opal_registry.store.ledger import is_later
+from opal_registry.store.ledger import Entry, is_later
 from opal_registry.store.revisions import Standing, make_head, make_record, make_removal, make_version_table
+from opal_registry.suite import LoadedSubApp
+from opal_registry.survey import Survey
 
 State = Literal["new", "unknown", "current", "behind", "ahead", "diverged"]
 
@@ -63,20 +65,40 @@ def find_progress(history: History, standing: Standing, *, has_tables: bool) -> 
     return Progress(state, pending, beyond, ", ".join(versions))
 
 
-def describe_ahead(progress: Progress | None, version: str, missing: Iterable[sa.Table]) -> str:
-    """Whether a database is ahead of a release, in words for people; empty if it is not.
+def describe_ahead(app: LoadedSubApp, progress: Progress | None, found: Survey) -> str:
+    """That a later release was here, in words for people; empty if none was, or it has not finished.
 
     Args:
-        progress: How the database stands to the history that is installed here, if one is.
-        version: The release that is installed here.
-        missing: The tables of that release which are not there.
+        app: The sub-app as it is installed here.
+        progress: How the database stands to its history, if it has one.
+        found: What the database holds.
     """
+    if app.name in found.unfinished:
+        return ""
+    if app.name in found.renamed:
+        return f"{describe_later_name(app.name, found.renamed[app.name])}; install that release"
     if progress is None or progress.state != "ahead":
         return ""
     release = f", written by {progress.written_by}" if progress.written_by else ""
-    gone = ", ".join(table.fullname for table in missing)
+    gone = ", ".join(table.fullname for table in found.missing[app.name])
     end = f"; it does not have {gone}" if gone else ""
-    return f"the database is ahead of the installed {version}: {', '.join(progress.beyond)}{release}{end}"
+    return f"the database is ahead of the installed {app.version}: {', '.join(progress.beyond)}{release}{end}"
+
+
+def describe_later_name(name: str, entry: Entry) -> str:
+    """That a database knows a sub-app by a later name, and who gave it."""
+    release = f"{entry.distribution or entry.name} {entry.version}"
+    return f"this database knows {name!r} as {entry.name!r} now: written by {release}"
+
+
+def check_has_its_name(name: str, found: Survey, where: str) -> None:
+    """Refuse to change what a database knows of a sub-app by a later name.
+
+    Raises:
+        ConfigError: If it does; with that name.
+    """
+    if name in found.renamed:
+        raise ConfigError(Problem(describe_later_name(name, found.renamed[name]), where, "install that release"))
 
 
 def has_own_tables(history: History, present: Iterable[sa.Table]) -> bool:

@@ -1,6 +1,6 @@
 """Whether the code of this image can work with a database as it is now; for probes: one query for each database."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,8 @@ from opal_registry.migrations.history import History, load_readable
 from opal_registry.plan import closure
 from opal_registry.registry import Registry
 from opal_registry.schema.looking import look_at
-from opal_registry.store.tables import revisions, sub_apps
+from opal_registry.store.events import read_renames
+from opal_registry.store.tables import COMPLETE, revisions, sub_apps
 from opal_registry.survey import is_missing_file
 
 Verdict = Literal["ready", "ahead", "behind", "diverged"]
@@ -71,7 +72,7 @@ def get_readiness(registry: Registry) -> list[Readiness]:
         here = [app for app in apps if app.sub_app.bind == bind]
         if here:
             with of_bind(bind):
-                there = _ask(registry, bind)
+                there = _ask(registry, bind, {app.name for app in here})
             found += _judge_all([app for app in here if app.name not in broken], histories, there)
             found += [_left_out(app, broken[app.name], on_error) for app in here if app.name in broken]
     return found
@@ -90,8 +91,8 @@ def _left_out(app: InstalledSubApp, why: str, on_error: str) -> Readiness:
     return Readiness(app.name, app.sub_app.bind, "behind", is_ready=on_error == "quarantine", detail=why)
 
 
-def _ask(registry: Registry, bind: str) -> dict[str, dict[str, str | None]]:
-    """The sub-apps that a database knows, each with its applied revisions and their phases."""
+def _ask(registry: Registry, bind: str, names: Set[str]) -> dict[str, dict[str, str | None]]:
+    """The sub-apps that a database knows, each with its applied revisions and their phases; those by a later name too."""
     engine = registry.engine(bind)
     found: dict[str, dict[str, str | None]] = {}
     if is_missing_file(engine):
@@ -105,6 +106,9 @@ def _ask(registry: Registry, bind: str) -> dict[str, dict[str, str | None]]:
                 known = found.setdefault(name, {})
                 if revision is not None:
                     known[revision] = phase
+            if found.keys() and names - found.keys():
+                renames = read_renames(connection, COMPLETE)
+                found |= {old: found[renames[old]] for old in names - found.keys() if renames.get(old) in found}
         except sa.exc.DBAPIError as error:
             if find_code(error.orig) not in NO_SUCH_TABLE:
                 raise

@@ -51,7 +51,7 @@ def rename_sub_apps(
         for old, new in renames.items():
             _rename(connection, old, new)
         _rename_pins(connection, renames)
-        event = events.make_event("rename", started_at, outcome=events.DONE, renamed=renames)
+        event = events.make_event(events.RENAME, started_at, outcome=events.DONE, renamed=renames)
         connection.execute(events.make_insert(event))
     return renames
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from opal_registry.migrations.history import History, load_readable
 from opal_registry.migrations.look import Home, find_history, look_at_homes
-from opal_registry.migrations.progress import Progress, find_applied, find_progress, has_own_tables
+from opal_registry.migrations.progress import Progress, describe_later_name, find_applied, find_progress, has_own_tables
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.registry import Registry
 from opal_registry.store.journal import Unfinished
 from opal_registry.store.revisions import NOWHERE, Applied
-from opal_registry.suite import Quarantined
+from opal_registry.suite import LoadedSubApp, Quarantined
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Current:
         changed: Applied revisions whose files are not what they were.
         unfinished: Revisions that were begun and not finished.
         left_out: Why it is quarantined; empty if it is not.
+        other_name: That the database knows it by another name, in words for people.
     """
 
     app: str
@@ -35,6 +36,7 @@ class Current:
     changed: tuple[Revision, ...] = ()
     unfinished: tuple[Unfinished, ...] = ()
     left_out: str = ""
+    other_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,25 @@ def _iter_current(registry: Registry, home: Home, histories: Mapping[str, Histor
             has_tables = has_own_tables(histories[app.name], home.found.present[app.name]) and not unfinished
             progress = find_progress(histories[app.name], standing, has_tables=has_tables)
             changed = tuple(line.revision for line in _iter_lines(home, histories[app.name]) if line.is_changed)
-            yield Current(app.name, home.bind, standing.heads, progress, tuple(filter(None, changed)), unfinished)
+            yield Current(
+                app.name,
+                home.bind,
+                standing.heads,
+                progress,
+                tuple(filter(None, changed)),
+                unfinished,
+                _find_other_name(home, app),
+            )
     here = {app.name for app in registry.suite.sub_apps}
     for name, standing in home.found.standings.items():
         if name not in here:
             unfinished = tuple(home.found.unfinished.get(name, ()))
             yield Current(name, home.bind, standing.heads, None, unfinished=unfinished)
+
+
+def _find_other_name(home: Home, app: LoadedSubApp) -> str:
+    renamed = home.found.renamed
+    return describe_later_name(app.name, renamed[app.name]) if app.name in renamed else ""
 
 
 def get_history(registry: Registry, name: str) -> list[Line]:

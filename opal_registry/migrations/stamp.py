@@ -9,7 +9,7 @@ from opal_registry.engines.url import describe_url
 from opal_registry.errors import PluginError, Problem
 from opal_registry.migrations.history import History
 from opal_registry.migrations.look import Target, find_history
-from opal_registry.migrations.progress import find_applied
+from opal_registry.migrations.progress import check_has_its_name, find_applied
 from opal_registry.migrations.run import Announce
 from opal_registry.mixins import utc_now
 from opal_registry.registry import Registry
@@ -45,7 +45,7 @@ def stamp(
         The heads that its version table has now.
 
     Raises:
-        ConfigError: If there is no such revision.
+        ConfigError: If there is no such revision, or the database knows the sub-app by a later name.
         PluginError: If it needs revisions of other sub-apps that the database lacks, or others need what would not count
             as applied any more.
         DatabaseError: If the database fails.
@@ -62,6 +62,7 @@ def stamp(
         engine.begin() as connection,
     ):
         found = survey(connection, [app], compare=False)
+        check_has_its_name(app.name, found, where)
         _check_pins(history, ids, histories, found, where)
         _make_tables(connection, history, found)
         _write(connection, history, ids, found.standings.get(app.name, NOWHERE))

@@ -17,6 +17,9 @@ from opal_registry.store.tables import Columns, events, select_known
 LONGEST_HOST, LONGEST_USER = 255, 100
 """So many characters of each fit into the table."""
 
+RENAME = "rename"
+"""The command of an event which says, under ``renamed``, which name became which."""
+
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 
 
@@ -81,6 +84,19 @@ def read_events(connection: sa.Connection, there: Columns, *, limit: int) -> lis
         return []
     rows = connection.execute(select_known(events, there).order_by(events.c.id.desc()).limit(limit)).mappings()
     return [_event(row) for row in rows]
+
+
+def read_renames(connection: sa.Connection, there: Columns) -> dict[str, str]:
+    """The former names of sub-apps, each with the one that it has today, as far as it is among the events."""
+    if events.name not in there:
+        return {}
+    query = sa.select(events.c.detail).where(events.c.command == RENAME, events.c.outcome == DONE)
+    names: dict[str, str] = {}
+    for detail in connection.scalars(query.order_by(events.c.id)):
+        for old, new in detail["renamed"].items():
+            names = {former: new if name == old else name for former, name in names.items()} | {old: new}
+            names.pop(new, None)
+    return names
 
 
 def _event(row: Mapping[Any, Any]) -> Event:
