@@ -7,7 +7,7 @@ that say so, are upgraded revision by revision.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from opal_registry.engines.failures import of_bind
 from opal_registry.engines.url import describe_url
@@ -24,6 +24,7 @@ from opal_registry.migrations.run import MigrationRun
 from opal_registry.migrations.steps import Plan, find_levels, make_plan
 from opal_registry.plan import CycleError, closure, order
 from opal_registry.registry import Registry
+from opal_registry.store.journal import Unfinished
 from opal_registry.store.revisions import NOWHERE, Standing
 from opal_registry.suite import LoadedSubApp, Suite
 from opal_registry.survey import Survey, survey
@@ -43,13 +44,15 @@ class BindPlan:
         plan: The revisions to run.
         new: The sub-apps to be brought up from their models, each with what hinders that now.
         blocked: Those that cannot be upgraded before somebody has done something, each with what.
+        unfinished: Revisions that were begun, up or down, and not finished.
     """
 
     bind: str
     where: str
     plan: Plan
     new: Mapping[str, str]
-    blocked: Mapping[str, str]
+    blocked: Mapping[str, str] = field(default_factory=dict)
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,8 @@ class _Upgrade:
         there = {name: Standing(self.histories[name].heads) for name, waits in new.items() if not waits}
         found = replace(found, standings={**found.standings, **there})
         blocked = {name: withholding.reasons.get(name, "") for name in withholding.blocked if name not in new}
-        return BindPlan(bind, describe_url(engine.url), self.plan(apps, found), new, blocked)
+        unfinished = tuple(each for app in apps for each in found.unfinished.get(app.name, ()))
+        return BindPlan(bind, describe_url(engine.url), self.plan(apps, found), new, blocked, unfinished)
 
     def look(self, bind: str) -> Survey:
         """What a database holds of them."""

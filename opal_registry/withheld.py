@@ -100,7 +100,7 @@ class Withholding:
     def _iter_unfinished(self, app: LoadedSubApp) -> Iterator[str]:
         """Its revisions that were begun and not finished."""
         for each in self._found.unfinished.get(app.name, ()):
-            yield f"{each} (opal-db {each.command} goes on)"
+            yield f"{each} ({each.describe_ways()})"
 
     def _own_reasons(self, app: LoadedSubApp) -> Iterator[str]:
         """What its own name, its own history, or its own way of coming to be has against it."""

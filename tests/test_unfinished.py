@@ -227,7 +227,7 @@ class TestTells:
         said = "running the revision n2 ended in the middle, at its statement 3: ALTER TABLE notes ADD COLUMN c INTEGER"
         for command, code in (("status", 1), ("current", 1), ("init", 1)):
             done = site.run(command, env=env)
-            assert (done.code, f"{said} (opal-db upgrade goes on)" in done.out) == (code, True), done
+            assert (done.code, f"{said} (opal-db upgrade goes on with it" in done.out) == (code, True), done
         assert site.run("current", "--json", env=env).json["current"][1]["unfinished"] == ["n2"]
 
     @pytest.mark.parametrize(
@@ -292,4 +292,29 @@ class TestTells:
         release(site, "notes", "3.0", SECOND, N1, n2, revision("n3", "n2"))
         said = fails(site.run("upgrade", env=env))
         assert said.startswith("error: notes: taking back the revision n2 ended in the middle, at its statement 3: ")
-        assert said.endswith("  mend:  opal-db downgrade goes on with it\n")
+        mend = "opal-db downgrade notes@n1 goes on with it, its file mended if need be; "
+        assert said.endswith(f"  mend:  {mend}opal-db stamp notes@n1 where it was finished by hand\n")
+
+    def test_a_downgrade_that_the_database_refuses_is_named_everywhere_with_both_ways(
+        self, site: Site, env: Env, url: str
+    ) -> None:
+        key = "FOREIGN KEY theirs (a) REFERENCES users (id)"
+        up = f"{THREE}\nop.create_index('by_a', 'notes', ['a'])\nop.execute('ALTER TABLE notes ADD CONSTRAINT k {key}')"
+        second(site, up, "op.drop_column('notes', 'c')\nop.drop_index('by_a', 'notes')")
+        completes(site, env)
+        said = fails(site.run("downgrade", "notes@n1", env=env))
+        assert "DROP INDEX" in said
+        assert "its first statement has taken effect already: the next run goes on after that" in said
+        assert "; or finish it by hand, and write that down: opal-db stamp notes@n1" in said
+        for command, code in (("plan", 1), ("ready", 1), ("status", 1), ("current", 1)):
+            done = site.run(command, env=env)
+            told = " ".join(done.out.split())
+            assert done.code == code, done
+            assert "taking back the revision n2 ended in the middle, at its statement 1: ALTER TABLE notes DROP" in told
+            assert "opal-db stamp notes@REV where it was finished by hand" in told
+        assert site.run("plan", "--json", env=env).json["unfinished"][0]["command"] == "downgrade"
+        execute(url, "ALTER TABLE notes DROP FOREIGN KEY k", "ALTER TABLE notes DROP INDEX by_a")
+        stamped = site.run("stamp", "notes@n1", env=env)
+        assert stamped.code == 0
+        assert "the journal of 1 statement is cleared" in stamped.err
+        assert rows_of(url, "opal_steps") == []

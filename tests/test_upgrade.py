@@ -252,6 +252,7 @@ class TestWhatGoesWrong:
     ) -> None:
         said = self.fails(quick_site, env, f"{ADD}\nraise ValueError('no')", 3)
         stays = "; its first statement has taken effect already: the next run goes on after that"
+        stays += "; or finish it by hand, and write that down: opal-db stamp notes@n2"
         assert said == (
             "error: running the revision notes@n2 failed: ValueError: no\n"
             "  where: notes/migrations/0002.py, notes/migrations/0002.py:10\n"

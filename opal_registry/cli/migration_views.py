@@ -51,6 +51,17 @@ def plan_document(plans: "Sequence[BindPlan]") -> dict[str, Any]:
         "blocked": [
             {"name": name, "bind": plan.bind, "why": why} for plan in plans for name, why in plan.blocked.items()
         ],
+        "unfinished": [
+            {
+                "name": each.sub_app,
+                "revision": each.revision,
+                "command": each.command,
+                "what": str(each),
+                "bind": plan.bind,
+            }
+            for plan in plans
+            for each in plan.unfinished
+        ],
     }
 
 
@@ -59,6 +70,7 @@ def plan_view(plans: "Sequence[BindPlan]") -> list[Sheet | str]:
     parts: list[Sheet | str] = []
     for plan in plans:
         parts.append(f"{plan.bind}: {plan.where}")
+        parts += [f"unfinished: {each.sub_app}: {each}\n  mend:  {each.describe_ways()}" for each in plan.unfinished]
         new = [f"{name}{f' (now: {waits})' if waits else ''}" for name, waits in plan.new.items()]
         if new:
             parts.append(f"to be brought up from the models: {', '.join(new)}")
@@ -67,7 +79,7 @@ def plan_view(plans: "Sequence[BindPlan]") -> list[Sheet | str]:
         if plan.plan.held_back:
             parts.append(f"held back for the phase contract: {', '.join(map(str, plan.plan.held_back))}")
         parts += [f"{name} cannot be upgraded: {why}" for name, why in plan.blocked.items()]
-        if not (new or plan.plan.steps or plan.blocked):
+        if not (new or plan.plan.steps or plan.blocked or plan.unfinished):
             parts.append("nothing is pending")
     return parts
 
@@ -231,7 +243,7 @@ def _state(current: "Current") -> str:
 
 def _detail(current: "Current") -> str:
     parts = [each for each in (current.left_out, current.other_name) if each]
-    parts += [f"{each} (opal-db {each.command} goes on)" for each in current.unfinished]
+    parts += [f"{each} ({each.describe_ways()})" for each in current.unfinished]
     if current.progress and current.progress.pending:
         parts.append(f"pending: {', '.join(each.id for each in current.progress.pending)}")
     if current.progress and current.progress.beyond:

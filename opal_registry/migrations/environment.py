@@ -251,6 +251,9 @@ class _Run:
         if self._done:
             those = "its first statement has" if self._done == 1 else f"its first {self._done} statements have"
             stays = f"{those} taken effect already: the next run goes on after that"
+            before = self._revision.parents[0] if self._revision.parents else "base"
+            done = f"{self._revision.app}@{before}" if self._command == "downgrade" else str(self._revision)
+            stays += f"; or finish it by hand, and write that down: opal-db stamp {done}"
         elif self._committed:
             kind = CommittedError if isinstance(error, LockTimeoutError) else kind
             stays = "what its autocommit_block sent, and what was sent before it, is not taken back, and the next run begins"

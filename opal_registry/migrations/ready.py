@@ -1,7 +1,7 @@
-"""Whether the code of this image can work with a database as it is now; for probes: one query for each database."""
+"""Whether the code of this image can work with a database as it is now; for probes: one query for each database, two on MySQL."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from opal_registry.plan import closure
 from opal_registry.registry import Registry
 from opal_registry.schema.looking import look_at
 from opal_registry.store.events import read_renames
+from opal_registry.store.journal import Unfinished, read_unfinished
 from opal_registry.store.tables import COMPLETE, revisions, sub_apps
 from opal_registry.survey import is_missing_file
 
@@ -72,8 +73,9 @@ def get_readiness(registry: Registry) -> list[Readiness]:
         here = [app for app in apps if app.sub_app.bind == bind]
         if here:
             with of_bind(bind):
-                there = _ask(registry, bind, {app.name for app in here})
-            found += _judge_all([app for app in here if app.name not in broken], histories, there)
+                there, unfinished = _ask(registry, bind, {app.name for app in here})
+            judged = _judge_all([app for app in here if app.name not in broken], histories, there)
+            found += (_with_unfinished(each, unfinished.get(each.app, ())) for each in judged)
             found += [_left_out(app, broken[app.name], on_error) for app in here if app.name in broken]
     return found
 
@@ -91,12 +93,27 @@ def _left_out(app: InstalledSubApp, why: str, on_error: str) -> Readiness:
     return Readiness(app.name, app.sub_app.bind, "behind", is_ready=on_error == "quarantine", detail=why)
 
 
-def _ask(registry: Registry, bind: str, names: Set[str]) -> dict[str, dict[str, str | None]]:
-    """The sub-apps that a database knows, each with its applied revisions and their phases; those by a later name too."""
+def _with_unfinished(found: Readiness, unfinished: Sequence[Unfinished]) -> Readiness:
+    """The same, if none of its revisions was begun and not finished."""
+    if not unfinished:
+        return found
+    verdict: Verdict = "diverged" if found.verdict == "diverged" else "behind"
+    detail = "; ".join(filter(None, (*(f"{each} ({each.describe_ways()})" for each in unfinished), found.detail)))
+    return replace(found, verdict=verdict, is_ready=False, detail=detail)
+
+
+def _ask(
+    registry: Registry, bind: str, names: Set[str]
+) -> tuple[dict[str, dict[str, str | None]], dict[str, list[Unfinished]]]:
+    """The sub-apps that a database knows, each with its applied revisions and their phases; those begun, on MySQL.
+
+    A sub-app that the database knows by a later name is found by its own as well.
+    """
     engine = registry.engine(bind)
     found: dict[str, dict[str, str | None]] = {}
+    unfinished: dict[str, list[Unfinished]] = {}
     if is_missing_file(engine):
-        return found
+        return found, unfinished
     with (
         explained(engine.url, doing="asking which revisions are applied"),
         look_at(engine, wait=registry.settings.locks.wait) as connection,
@@ -109,10 +126,12 @@ def _ask(registry: Registry, bind: str, names: Set[str]) -> dict[str, dict[str, 
             if found.keys() and names - found.keys():
                 renames = read_renames(connection, COMPLETE)
                 found |= {old: found[renames[old]] for old in names - found.keys() if renames.get(old) in found}
+            if engine.dialect.name in {"mysql", "mariadb"}:
+                unfinished = read_unfinished(connection, COMPLETE)
         except sa.exc.DBAPIError as error:
             if find_code(error.orig) not in NO_SUCH_TABLE:
                 raise
-    return found
+    return found, unfinished
 
 
 def _judge_all(

@@ -178,13 +178,18 @@ class MigrationRun:
         found = journal.read_unfinished(connection, tables.COMPLETE)
         connection.rollback()
         problems = [
-            Problem(f"{app}: {each}", describe_url(self.engine.url), f"opal-db {each.command} goes on with it")
+            Problem(f"{app}: {each}", describe_url(self.engine.url), each.describe_ways(self._find_before(each)))
             for app in sorted({step.app for step in self.plan.steps})
             for each in found.get(app, ())
             if (app, each.revision, each.command) not in planned
         ]
         if problems:
             raise DatabaseError(*problems)
+
+    def _find_before(self, unfinished: journal.Unfinished) -> str:
+        """What a revision that was begun follows, as far as it is known here."""
+        revision = self.plan.histories[unfinished.sub_app].revisions.get(unfinished.revision)
+        return (revision.parents[0] if revision.parents else "base") if revision else "REV"
 
     def _run_group(self, connection: sa.Connection, history: History, steps: Sequence[Step]) -> None:
         def note(connection: sa.Connection, ran: Ran) -> None:

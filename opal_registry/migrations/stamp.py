@@ -66,6 +66,10 @@ def stamp(
         _check_pins(history, ids, histories, found, where)
         _make_tables(connection, history, found)
         _write(connection, history, ids, found.standings.get(app.name, NOWHERE))
+        for each in found.unfinished.get(app.name, ()):
+            number = len(each.sent)
+            journaled = "1 statement" if number == 1 else f"{number} statements"
+            announce(f"{each}; the journal of {journaled} is cleared: what it left behind is taken to be seen to")
         connection.execute(journal.make_finish(app.name))
         connection.execute(ledger.make_forgetting([app.name]))
         detail = {"revisions": sorted(ids)}

@@ -73,6 +73,19 @@ class Unfinished:
         doing = "taking back" if self.command == "downgrade" else "running"
         return f"{doing} the revision {self.revision} ended in the middle, at its statement {self.sent[-1].place}: {last:.80}"
 
+    def describe_ways(self, before: str = "REV") -> str:
+        """What to do about it: the command that goes on with it, and what writes down that somebody finished it by hand.
+
+        Args:
+            before: The revision that it follows, where that is known.
+        """
+        is_downgrade = self.command == "downgrade"
+        done = f"{self.sub_app}@{before if is_downgrade else self.revision}"
+        again = f"opal-db downgrade {done}" if is_downgrade else "opal-db upgrade"
+        return (
+            f"{again} goes on with it, its file mended if need be; opal-db stamp {done} where it was finished by hand"
+        )
+
 
 FIRST_OF_REVISIONS = 1_000_000
 """Where the numbers of revisions' statements begin, so that they are not those of ``init``."""
