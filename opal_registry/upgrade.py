@@ -18,7 +18,7 @@ from opal_registry.migrations.history import History
 from opal_registry.migrations.look import EVERYTHING, Target, find_app, find_history, look, read_histories
 from opal_registry.migrations.offline import render_plan
 from opal_registry.migrations.progress import seen_from
-from opal_registry.migrations.rename import rename_sub_apps
+from opal_registry.migrations.rename import as_renamed, find_renames, rename_sub_apps
 from opal_registry.migrations.revision_file import Phase, Revision
 from opal_registry.migrations.run import MigrationRun
 from opal_registry.migrations.steps import Plan, find_levels, make_plan
@@ -45,6 +45,7 @@ class BindPlan:
         new: The sub-apps to be brought up from their models, each with what hinders that now.
         blocked: Those that cannot be upgraded before somebody has done something, each with what.
         unfinished: Revisions that were begun, up or down, and not finished.
+        renames: The former names of sub-apps that the database knows, each with the one of today.
     """
 
     bind: str
@@ -53,6 +54,12 @@ class BindPlan:
     new: Mapping[str, str]
     blocked: Mapping[str, str] = field(default_factory=dict)
     unfinished: tuple[Unfinished, ...] = ()
+    renames: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be done, by anybody."""
+        return not (self.plan.steps or self.new or self.blocked or self.unfinished or self.renames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +217,16 @@ class _Upgrade:
 
     def make_plan(self, bind: str) -> BindPlan:
         """Look at a database, and plan."""
-        engine, apps, found = self.registry.migration_engine(bind), self.apps_of(bind), self.look(bind)
+        apps, found, where = self.apps_of(bind), self.look(bind), describe_url(self.registry.migration_engine(bind).url)
+        renames = find_renames(apps, found, where)
+        found = as_renamed(found, renames)
         withholding = Withholding(apps, found, self.histories)
         new = {name: withholding.reasons.get(name, "") for name in withholding.stamped if name != self.alone}
         there = {name: Standing(self.histories[name].heads) for name, waits in new.items() if not waits}
         found = replace(found, standings={**found.standings, **there})
         blocked = {name: withholding.reasons.get(name, "") for name in withholding.blocked if name not in new}
         unfinished = tuple(each for app in apps for each in found.unfinished.get(app.name, ()))
-        return BindPlan(bind, describe_url(engine.url), self.plan(apps, found), new, blocked, unfinished)
+        return BindPlan(bind, where, self.plan(apps, found), new, blocked, unfinished, renames)
 
     def look(self, bind: str) -> Survey:
         """What a database holds of them."""

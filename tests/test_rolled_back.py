@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploys import Env, columns, ran, tables
+from tests.deploys import Env, columns, ran, states, tables
 from tests.distributions import Finished, Site
 from tests.revisions import release, revision
 from tests.writing import model, models
@@ -141,3 +141,33 @@ class TestEarlierName:
         release(quick_site, "wasp", "2.0", NEW, self.BEE, revision("w2", "b1", DROP_COLUMN), renamed_from=("bee",))
         assert ran(quick_site.run("upgrade", "--json", env=env)) == []
         assert quick_site.run("status", env=env).code == 0
+
+
+def test_a_rename_that_is_pending_is_in_the_plan(quick_site: Site, env: Env) -> None:
+    bee = revision("b1", None, CREATE)
+    release(quick_site, "bee", "1.0", OLD, bee)
+    ran(quick_site.run("upgrade", "--json", env=env))
+    quick_site.uninstall("bee")
+    release(quick_site, "wasp", "2.0", OLD, bee, renamed_from=("bee",))
+    assert "to be renamed: bee is wasp\n" in quick_site.run("plan", env=env).out
+    plan = quick_site.run("plan", "--json", env=env)
+    renames = [{"name": "wasp", "formerly": "bee", "bind": "default"}]
+    assert (plan.code, plan.json["renames"], plan.json["steps"], plan.json["new"]) == (1, renames, [], [])
+    current = quick_site.run("current", env=env)
+    assert "'bee' in this database: opal-db upgrade renames what it knows" in current.out
+    assert states(quick_site, env) == {"core": "current", "wasp": "current"}
+    release(quick_site, "wasp", "2.1", NEW, bee, revision("w2", "b1", DROP_COLUMN), renamed_from=("bee",))
+    plan = quick_site.run("plan", "--json", env=env)
+    assert ([each["revision"] for each in plan.json["steps"]], plan.json["renames"]) == (["w2"], renames)
+    assert ran(quick_site.run("upgrade", "--json", env=env)) == ["wasp@w2"]
+    plan = quick_site.run("plan", "--json", env=env)
+    assert (plan.code, plan.json["renames"]) == (0, [])
+
+
+def test_current_answers_where_both_names_are_known(quick_site: Site, env: Env) -> None:
+    for name in ("bee", "wasp"):
+        release(quick_site, name, "1.0", "", revision(f"{name}1"), create="migrations")
+    ran(quick_site.run("upgrade", "--json", env=env))
+    quick_site.uninstall("bee")
+    release(quick_site, "wasp", "1.1", "", revision("wasp1"), create="migrations", renamed_from=("bee",))
+    assert states(quick_site, env) == {"core": "current", "wasp": "current", "bee": "not installed here"}

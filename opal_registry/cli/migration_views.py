@@ -45,6 +45,9 @@ def plan_document(plans: "Sequence[BindPlan]") -> dict[str, Any]:
         "databases": {plan.bind: plan.where for plan in plans},
         "steps": [_step_document(step) | {"bind": plan.bind} for plan in plans for step in plan.plan.steps],
         "held_back": [str(revision) for plan in plans for revision in plan.plan.held_back],
+        "renames": [
+            {"name": new, "formerly": old, "bind": plan.bind} for plan in plans for old, new in plan.renames.items()
+        ],
         "new": [
             {"name": name, "bind": plan.bind, "waits": waits} for plan in plans for name, waits in plan.new.items()
         ],
@@ -72,6 +75,8 @@ def plan_view(plans: "Sequence[BindPlan]") -> list[Sheet | str]:
         parts.append(f"{plan.bind}: {plan.where}")
         parts += [f"unfinished: {each.sub_app}: {each}\n  mend:  {each.describe_ways()}" for each in plan.unfinished]
         new = [f"{name}{f' (now: {waits})' if waits else ''}" for name, waits in plan.new.items()]
+        if plan.renames:
+            parts.append(f"to be renamed: {', '.join(f'{old} is {new}' for old, new in plan.renames.items())}")
         if new:
             parts.append(f"to be brought up from the models: {', '.join(new)}")
         if plan.plan.steps:
@@ -79,7 +84,7 @@ def plan_view(plans: "Sequence[BindPlan]") -> list[Sheet | str]:
         if plan.plan.held_back:
             parts.append(f"held back for the phase contract: {', '.join(map(str, plan.plan.held_back))}")
         parts += [f"{name} cannot be upgraded: {why}" for name, why in plan.blocked.items()]
-        if not (new or plan.plan.steps or plan.blocked or plan.unfinished):
+        if plan.is_empty:
             parts.append("nothing is pending")
     return parts
 

@@ -79,7 +79,7 @@ def _plan(run: Invocation, target: TargetArgument = None, phase: PhaseOption = N
     with run.step("looking at the database"):
         plans = make_plans(run.registry, Target.parse(target) if target else EVERYTHING, phase=_check_phase(phase))
     run.output.show(views.plan_document(plans), *views.plan_view(plans))
-    return int(any(plan.plan.steps or plan.new or plan.blocked or plan.unfinished for plan in plans))
+    return int(not all(plan.is_empty for plan in plans))
 
 
 def _downgrade(

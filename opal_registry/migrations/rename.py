@@ -1,6 +1,8 @@
 """Renaming what a database knows of a sub-app that has another name from this release on; its tables stay as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -16,6 +18,8 @@ from opal_registry.store.revisions import VERSION_TABLE
 from opal_registry.store.tables import revisions, steps, sub_apps
 from opal_registry.suite import LoadedSubApp
 from opal_registry.survey import Survey, survey
+
+Item = TypeVar("Item")
 
 
 def rename_sub_apps(
@@ -40,14 +44,14 @@ def rename_sub_apps(
     """
     engine, wait = registry.migration_engine(bind), registry.settings.locks.wait
     where, started_at = describe_url(engine.url), utc_now()
-    if not _find_renames(apps, found, where):
+    if not find_renames(apps, found, where):
         return {}
     with (
         explained(engine.url, doing="renaming what is known of sub-apps"),
         hold_run(engine, wait=wait, where=where, announce=announce),
         engine.begin() as connection,
     ):
-        renames = _find_renames(apps, survey(connection, apps, compare=False), where)
+        renames = find_renames(apps, survey(connection, apps, compare=False), where)
         for old, new in renames.items():
             _rename(connection, old, new)
         _rename_pins(connection, renames)
@@ -56,8 +60,13 @@ def rename_sub_apps(
     return renames
 
 
-def _find_renames(apps: Sequence[LoadedSubApp], found: Survey, where: str) -> dict[str, str]:
-    known = {*found.entries, *found.standings}
+def find_renames(apps: Sequence[LoadedSubApp], found: Survey, where: str) -> dict[str, str]:
+    """The former names that a database knows sub-apps by, each with the one of today.
+
+    Raises:
+        OwnershipError: If it knows a sub-app by both names.
+    """
+    known = _find_known(found)
     renames = {old: app.name for app in apps for old in app.sub_app.renamed_from if old in known}
     both = [
         Problem(f"the database knows {new!r} by its former name {old!r} as well", where, _mend(old))
@@ -67,6 +76,27 @@ def _find_renames(apps: Sequence[LoadedSubApp], found: Survey, where: str) -> di
     if both:
         raise OwnershipError(*both)
     return renames
+
+
+def find_former_names(apps: Sequence[LoadedSubApp], found: Survey) -> dict[str, str]:
+    """The same of those that it does not know by the name of today as well."""
+    known = _find_known(found)
+    unknown = [app for app in apps if app.name not in known]
+    return {old: app.name for app in unknown for old in app.sub_app.renamed_from if old in known}
+
+
+def _find_known(found: Survey) -> set[str]:
+    return {*found.entries, *found.standings}
+
+
+def as_renamed(found: Survey, renames: Mapping[str, str]) -> Survey:
+    """What a database will hold once its sub-apps have the names of today."""
+
+    def renamed(known: Mapping[str, Item]) -> dict[str, Item]:
+        return {renames.get(name, name): item for name, item in known.items()}
+
+    entries, standings, unfinished = renamed(found.entries), renamed(found.standings), renamed(found.unfinished)
+    return replace(found, entries=entries, standings=standings, unfinished=unfinished)
 
 
 def _mend(old: str) -> str:

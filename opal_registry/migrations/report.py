@@ -2,11 +2,12 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opal_registry.migrations.history import History, load_readable
 from opal_registry.migrations.look import Home, find_history, look_at_homes
 from opal_registry.migrations.progress import Progress, describe_later_name, find_applied, find_progress, has_own_tables
+from opal_registry.migrations.rename import as_renamed, find_former_names
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.registry import Registry
 from opal_registry.store.journal import Unfinished
@@ -101,6 +102,8 @@ def get_current(registry: Registry) -> list[Current]:
 
 
 def _iter_current(registry: Registry, home: Home, histories: Mapping[str, History]) -> Iterator[Current]:
+    renames = find_former_names(home.apps, home.found)
+    home = replace(home, found=as_renamed(home.found, renames))
     for app in home.apps:
         if app.name in histories:
             standing = home.found.standings.get(app.name, NOWHERE)
@@ -115,7 +118,7 @@ def _iter_current(registry: Registry, home: Home, histories: Mapping[str, Histor
                 progress,
                 tuple(filter(None, changed)),
                 unfinished,
-                _find_other_name(home, app),
+                _find_other_name(home, app, renames),
             )
     here = {app.name for app in registry.suite.sub_apps}
     for name, standing in home.found.standings.items():
@@ -124,7 +127,10 @@ def _iter_current(registry: Registry, home: Home, histories: Mapping[str, Histor
             yield Current(name, home.bind, standing.heads, None, unfinished=unfinished)
 
 
-def _find_other_name(home: Home, app: LoadedSubApp) -> str:
+def _find_other_name(home: Home, app: LoadedSubApp, renames: Mapping[str, str]) -> str:
+    for old, new in renames.items():
+        if new == app.name:
+            return f"{old!r} in this database: opal-db upgrade renames what it knows"
     renamed = home.found.renamed
     return describe_later_name(app.name, renamed[app.name]) if app.name in renamed else ""
 
