@@ -118,7 +118,7 @@ def _iter_current(registry: Registry, home: Home, histories: Mapping[str, Histor
                 progress,
                 tuple(filter(None, changed)),
                 unfinished,
-                _find_other_name(home, app, renames),
+                other_name=_find_other_name(home, app, renames),
             )
     here = {app.name for app in registry.suite.sub_apps}
     for name, standing in home.found.standings.items():
