@@ -166,12 +166,15 @@ def _compare(live: Contents, made: Contents, universe: Collection[str], dialect:
 def _compare_table(
     live: Mapping[str, Aspects], made: Mapping[str, Aspects], dialect: str
 ) -> Iterator[tuple[bool, str]]:
+    keys = {f"column {name}" for name in made.get("primary key", {}).get("columns", "").split(", ")}
     for thing in sorted(live.keys() | made.keys()):
         is_column = thing.startswith("column ")
         if thing not in live or thing not in made:
             yield is_column, f"the {thing} is {'there' if thing in live else 'not there'}"
             continue
         for aspect, value in made[thing].items():
+            if aspect == "nullability" and thing in keys:  # which is never NULL, whatever SQLite says of it
+                continue
             is_, should = live[thing].get(aspect, "none"), value
             if is_ != should:
                 is_hard = (

@@ -8,6 +8,7 @@ from tests.deploys import execute, heads, ran, recorded, rows, states
 from tests.distributions import Site
 from tests.revisions import release, revision
 from tests.test_upgrade import ADD, DROP, FIRST, N1, N2, SECOND
+from tests.writing import model, models
 
 Env = dict[str, str | None]
 ORIGINAL = """CREATE TABLE users (id INTEGER NOT NULL PRIMARY KEY, username VARCHAR(80) NOT NULL UNIQUE,
@@ -78,6 +79,18 @@ def test_what_rests_on_unknown_revisions_waits_and_says_how_to_mend_that(
     assert quick_site.run("adopt", "core", env=env).code == 0
     assert ran(quick_site.run("upgrade", "--json", env=env)) == ["core@core0002", "above@a1", "core@core0003"]
     assert rows(any_database_url, "SELECT username FROM users") == [("ada",)]
+
+
+@pytest.mark.parametrize("declared", ["INTEGER PRIMARY KEY", "INTEGER NOT NULL PRIMARY KEY"])
+def test_a_primary_key_is_one_however_it_is_declared(
+    quick_site: Site, env: Env, any_database_url: str, declared: str
+) -> None:
+    make = "op.create_table('notes', sa.Column('id', sa.Integer(), nullable=False), sa.PrimaryKeyConstraint('id'))"
+    release(quick_site, "notes", "1.0", models(model("Note", "notes")), revision("n1", None, make))
+    execute(any_database_url, f"CREATE TABLE notes (id {declared})")
+    done = quick_site.run("adopt", "notes", "--json", env=env)
+    assert (done.code, done.json["heads"]) == (0, ["n1"]), done.err
+    assert not any("nullability" in each for each in done.json["notes"])
 
 
 def test_what_fits_nowhere_is_told(forgotten: Site, env: Env, any_database_url: str) -> None:
