@@ -113,6 +113,12 @@ def test_a_folder_called_versions_is_found(tmp_path: Path) -> None:
             id="one identifier twice",
         ),
         pytest.param(
+            "bad0",
+            (revision("a"), revision("b", "b")),
+            "bad0@b follows itself\n  where: bad0/migrations/r1.py\n  mend:  correct its down_revision or depends_on",
+            id="one after itself",
+        ),
+        pytest.param(
             "bad3",
             (revision("a", "b"), revision("b", "a")),
             "revisions of 'bad3' follow each other in a circle: a -> b -> a\n  where: bad3/migrations\n"

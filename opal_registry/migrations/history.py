@@ -321,6 +321,8 @@ def _find_missing(revision: Revision, known: Mapping[str, Revision]) -> Iterable
     if revision.id in revision.needs:
         yield Problem(f"{revision} follows itself", str(revision.path), "correct down_revision, or depends_on")
     for need in revision.needs:
+        if need == revision.id:
+            yield Problem(f"{revision} follows itself", str(revision.path), "correct its down_revision or depends_on")
         if need not in known:
             what = f"{revision} follows the revision {need!r}, which is not there"
             yield Problem(what, str(revision.path), "restore its file, or correct down_revision")
