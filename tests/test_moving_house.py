@@ -91,7 +91,7 @@ class TestATable:
         quick_site.run("upgrade", env=env)
         done = quick_site.run("downgrade", "notes@base", env=env)
         assert done.code == 3
-        assert "tags@t1 is applied, and needs notes@n2" in done.err
+        assert "others are applied that need what would be taken back: tags@t1 (needs notes@n2)" in done.err
 
 
 class TestAName:

@@ -94,7 +94,7 @@ def downgrade(
     """
     planned = plan_downgrade(registry, target)
     if planned.cascade and not cascade:
-        raise PluginError(*(_refusal(each, planned.home, target) for each in planned.cascade))
+        raise PluginError(_refusal(planned, target))
     if not planned.steps:
         return ()
     _, histories = find_history(registry, target.app)
@@ -124,11 +124,10 @@ def _plan_again(
     return complete(Plan(steps), histories, home.found.standings)
 
 
-def _refusal(needing: Revision, home: Home, target: Target) -> Problem:
-    pinned = ", ".join(f"{app}@{each}" for app, ids in needing.pins.items() for each in ids)
-    what = f"{needing} is applied, and needs {pinned or needing.app}"
-    mend = f"opal-db downgrade {target} --cascade takes it back as well"
-    return Problem(what, home.where, mend)
+def _refusal(planned: DowngradePlan, target: Target) -> Problem:
+    names = ", ".join(f"{step.revision} ({step.why})" for step in planned.steps if step.app != target.app)
+    mend = f"opal-db downgrade {target} --cascade takes them back as well"
+    return Problem(f"others are applied that need what would be taken back: {names}", planned.home.where, mend)
 
 
 @dataclass
@@ -191,7 +190,11 @@ class _Look:
             self.problems.append(problem)
         there = self._find_applied(applied.sub_app)
         undone = [each for each in history.descendants([applied.revision]) if each in there]
-        self._remove(history, undone, why=f"{applied} needs what is taken away")
+        needed = [
+            f"{app}@{each}" for app, ids in applied.pins.items() for each in ids if f"{app}@{each}" in self.removed
+        ]
+        self._remove(history, undone, why=f"comes after {applied}")
+        self.why[str(applied)] = f"needs {', '.join(needed)}"
 
     def _find_users(self, app: str) -> Iterator[Problem]:
         """Sub-apps without a history whose tables refer to those of one that is taken back altogether."""
