@@ -151,6 +151,17 @@ class TestBranches:
         assert ran(quick_site.run("upgrade", "--json", env=env)) == ["notes@m"]
         assert heads(any_database_url, "notes") == ["m"]
 
+    def test_one_step_back_from_a_merge_leaves_all_that_it_follows(
+        self, quick_site: Site, env: Env, any_database_url: str
+    ) -> None:
+        assert self.take_back(quick_site, env, "-1") == ["notes@m"]
+        assert heads(any_database_url, "notes") == ["b", "d"]
+
+    def test_which_way_to_go_beyond_a_merge_has_to_be_said(self, quick_site: Site, env: Env) -> None:
+        done = quick_site.run("downgrade", "notes@-2", env=env)
+        assert (done.code, done.out) == (2, "")
+        assert "notes@-2: m is a merge of b and d; name the one to go back to" in done.err
+
     def test_one_branch_goes_by_its_label_and_the_other_stays(
         self, quick_site: Site, env: Env, any_database_url: str
     ) -> None:

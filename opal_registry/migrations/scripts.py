@@ -46,11 +46,23 @@ def find_undone(script: ScriptDirectory, target: str, heads: Sequence[str]) -> l
     """
     if target.startswith("-") and len(heads) > 1:
         raise ValueError(f"there is more than one head: {', '.join(heads)}; say which branch by its label")
+    if target == "-1" and _find_merge(script, heads[0]) == heads[0]:
+        return [heads[0]]
     try:
         steps = script._downgrade_revs(target, tuple(heads))  # type: ignore[arg-type]  # what its command hands it
     except (RevisionError, CommandError) as error:
+        if "Ambiguous walk" in str(error) and (merge := _find_merge(script, heads[0])):
+            parents = " and ".join(script.get_revision(merge)._versioned_down_revisions)
+            raise ValueError(f"{merge} is a merge of {parents}; name the one to go back to") from error
         raise ValueError(str(error).rstrip(".")) from error
     return [step.revision.revision for step in steps]
+
+
+def _find_merge(script: ScriptDirectory, head: str) -> str:
+    """The first revision on the way down from a head that follows several; empty if none does."""
+    while len(parents := script.get_revision(head)._versioned_down_revisions) == 1:
+        head = parents[0]
+    return head if parents else ""
 
 
 class _Scripts(ScriptDirectory):
