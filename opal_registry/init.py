@@ -68,6 +68,16 @@ class SubAppReport:
         """Whether tables are missing on purpose, or one that exists cannot be used as it is."""
         return bool(self.withheld) or any(difference.harmful for difference in self.differences)
 
+    def after(self, before: "SubAppReport") -> "SubAppReport":
+        """The same of several rounds of one command: how it stands now, and what was done in all of them."""
+        return replace(
+            self,
+            created=tuple(dict.fromkeys((*before.created, *self.created))),
+            present=tuple(name for name in self.present if name not in before.created),
+            seeded=before.seeded or self.seeded,
+            seconds=before.seconds + self.seconds,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class InitReport:
@@ -93,6 +103,12 @@ class InitReport:
     def exit_code(self) -> int:
         """1 if a table that exists cannot be used as it is, or one is withheld; else 0."""
         return int(any(report.needs_attention for report in self.sub_apps))
+
+    def after(self, before: "InitReport") -> "InitReport":
+        """The same of several rounds of one command: how it stands now, and what was done in all of them."""
+        earlier = {report.app.name: report for report in before.sub_apps}
+        sub_apps = (each.after(earlier[each.app.name]) if each.app.name in earlier else each for each in self.sub_apps)
+        return replace(self, sub_apps=tuple(sub_apps), seconds=before.seconds + self.seconds)
 
 
 def init(

@@ -116,14 +116,15 @@ def upgrade(
     """
     work = _Upgrade(registry, target, phase, step, announce)
     work.rename()
-    is_certain = False
+    is_certain, before = False, None
     while True:
         report = work.bring_up(fingerprint)
+        before = report.after(before) if before else report
         was_pending = work.run_pending()
         if not was_pending and (is_certain or not report.exit_code):
             break
         is_certain = not was_pending  # what was found pending may just have been done by another run
-    return UpgradeReport(target, tuple(work.ran), work.held_back, report)
+    return UpgradeReport(target, tuple(work.ran), work.held_back, before)
 
 
 def make_plans(registry: Registry, target: Target = EVERYTHING, *, phase: Phase | None = None) -> list[BindPlan]:

@@ -81,6 +81,20 @@ class TestFresh:
         assert ran(quick_site.run("upgrade", "--json", env=env)) == ["notes@n1"]
         assert columns(any_database_url, "tags") == {"id", "note"}
 
+    def test_all_that_it_created_is_reported_whatever_is_run_in_between(self, quick_site: Site, env: Env) -> None:
+        first(quick_site, create="migrations")
+        quick_site.sub_app("tags", models(model("Tag", "tags", refers("note", "'notes.id'"))), requires=("notes",))
+        done = quick_site.run("upgrade", "--json", env=env)
+        assert ran(done) == ["notes@n1"]
+        found = {each["name"]: (each["created"], each["present"]) for each in done.json["sub_apps"]}
+        assert found == {"core": (["users"], []), "notes": ([], ["notes"]), "tags": (["tags"], [])}
+        events = quick_site.run("events", "--json", env=env).json["events"]
+        assert [(each["command"], each["outcome"], each["detail"]) for each in reversed(events)] == [
+            ("upgrade", "done", {"created": {"core": ["users"]}}),
+            ("upgrade", "done", {"revisions": ["notes@n1"]}),
+            ("upgrade", "done", {"created": {"tags": ["tags"]}}),
+        ]
+
 
 class TestTheNextRelease:
     @pytest.fixture(autouse=True)
