@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from opal_registry.engines.failures import of_bind
 from opal_registry.engines.url import describe_url
+from opal_registry.errors import ConfigError, Problem
 from opal_registry.guard import Step, quiet_step
 from opal_registry.init import InitReport, init
 from opal_registry.migrations.environment import Ran
@@ -140,14 +141,21 @@ def make_plans(registry: Registry, target: Target = EVERYTHING, *, phase: Phase 
 
 
 def render_upgrade(registry: Registry, target: Target = EVERYTHING, *, phase: Phase | None = None) -> Iterator[str]:
-    """The revisions that :func:`upgrade` would run, as a script; what is new to a database is not in it.
+    """What brings every history to its heads, as a script: what is new to a database comes from its revisions as well.
 
     Raises:
-        ConfigError: If there is no such target.
+        ConfigError: If there is no such target, or a database is one that revisions have to look at.
         PluginError: If a sub-app or a history is at fault, or a revision cannot do without a database.
         DatabaseError: If a database is unreachable or refuses.
     """
     work = _Upgrade(registry, target, phase, quiet_step, lambda _: None)
+    work.from_models = False
+    for bind in work.binds:
+        if registry.get_dialect(bind) == "sqlite":
+            what = (
+                f"{bind}: for SQLite there is no script: a table is rebuilt (batch mode) as it is found in the database"
+            )
+            raise ConfigError(Problem(what, describe_url(registry.engine(bind).url), "run opal-db upgrade itself"))
     for bind in work.binds:
         engine, found = registry.migration_engine(bind), work.look(bind)
         plan = work.plan(work.apps_of(bind), found)
@@ -173,6 +181,7 @@ class _Upgrade:
         self.levels = find_levels(needs)
         self.ran: list[tuple[str, Ran]] = []
         self.held_back: tuple[Revision, ...] = ()
+        self.from_models = True
         self.alone = target.app if target.revision else ""
         if self.alone:
             find_history(registry, self.alone)[1][self.alone].resolve(target.revision)
@@ -225,9 +234,11 @@ class _Upgrade:
         new = {name: withholding.reasons.get(name, "") for name in withholding.stamped if name != self.alone}
         there = {name: Standing(self.histories[name].heads) for name, waits in new.items() if not waits}
         found = replace(found, standings={**found.standings, **there})
+        plan = self.plan(apps, found)
+        new = {name: waits for name, waits in new.items() if name not in plan.histories}
         blocked = {name: withholding.reasons.get(name, "") for name in withholding.blocked if name not in new}
         unfinished = tuple(each for app in apps for each in found.unfinished.get(app.name, ()))
-        return BindPlan(bind, where, self.plan(apps, found), new, blocked, unfinished, renames)
+        return BindPlan(bind, where, plan, new, blocked, unfinished, renames)
 
     def look(self, bind: str) -> Survey:
         """What a database holds of them."""
@@ -248,7 +259,12 @@ class _Upgrade:
         here = [app for app in apps if app.name not in found.renamed]
         wanted = dict(self._iter_wanted(here, withholding, histories))
         unknown = {name for name, origin in withholding.blocked.items() if name == origin}
-        return make_plan(histories, found.standings, wanted, levels=self.levels, phase=self.phase, unknown=unknown)
+        while True:
+            plan = make_plan(histories, found.standings, wanted, levels=self.levels, phase=self.phase, unknown=unknown)
+            begun = plan.histories.keys() - wanted.keys()
+            if self.alone or not begun:
+                return plan
+            wanted |= {name: histories[name].heads for name in begun}  # begun by revisions: not from models then
 
     def _iter_wanted(
         self, apps: Sequence[LoadedSubApp], withholding: Withholding, histories: Mapping[str, History]
@@ -261,8 +277,12 @@ class _Upgrade:
                 yield app.name, histories[app.name].resolve(self.target.revision)
             elif self.alone or app.name in withholding.blocked:
                 continue
-            elif state in TO_BE_RUN or (state == "new" and app.name in withholding.migrated):
+            elif state in TO_BE_RUN or (state == "new" and self._comes_from_revisions(app, withholding)):
                 yield app.name, histories[app.name].heads
+
+    def _comes_from_revisions(self, app: LoadedSubApp, withholding: Withholding) -> bool:
+        """Whether they make its tables, where it is new to a database."""
+        return app.name in withholding.migrated or (app.is_created_here and not self.from_models)
 
     def _run(self, bind: str) -> None:
         apps = self.apps_of(bind)

@@ -235,12 +235,13 @@ class TestTells:
         [
             "ALTER TABLE notes ADD FOREIGN KEY (user_id) REFERENCES users (id)",
             "ALTER TABLE notes ADD INDEX (user_id)",
-            "RENAME TABLE notes TO x, users TO notes, x TO users",
+            "RENAME TABLE notes TO x, spare TO notes, x TO spare",
         ],
     )
     def test_which_statement_to_look_at_where_it_cannot_be_told(
         self, site: Site, env: Env, url: str, statement: str
     ) -> None:
+        execute(url, "CREATE TABLE spare (id INTEGER)")
         second(site, f"op.execute({statement!r})\n{DIE}")
         dies(site, env)
         said = fails(site.run("upgrade", env=env)).replace(f"{site.folder}/", "")
