@@ -18,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 
 from opal_registry.authoring.enums import add_enum_operations, is_named_enum, write_enum
 from opal_registry.authoring.schemas import add_schemas
+from opal_registry.authoring.written import find_enums
 from opal_registry.migrations.environment import make_environment
 from opal_registry.migrations.history import History
 from opal_registry.mixins import ServerNow, UtcDateTime
@@ -78,7 +79,7 @@ def draw_differences(
     with make_environment(connection, history, **chosen.options()) as environment:
         _compare_defaults(environment.get_context())
         script = produce_migrations(environment.get_context(), chosen.metadata)  # type: ignore[arg-type]  # or several
-        add_enum_operations(connection, script, app.tables)
+        add_enum_operations(connection, script, app.tables, find_enums(history))
         add_schemas(connection, script.upgrade_ops_list[0])
         drop_doubled_checks(script.upgrade_ops_list[0], app.tables)
         for container in (*script.upgrade_ops_list, *script.downgrade_ops_list):
