@@ -127,6 +127,13 @@ class TestTheNextRelease:
         assert rows(any_database_url, "SELECT version FROM opal_sub_apps WHERE name = 'notes'") == [("2.0",)]
         assert quick_site.run("upgrade", "--json", env=env).json["recorded"]
 
+    def test_only_rows_that_it_changes_are_counted(self, quick_site: Site, env: Env) -> None:
+        release(
+            quick_site, "notes", "2.0", SECOND, N1, N2, revision("n3", "n2", "op.execute('UPDATE notes SET id = 7')")
+        )
+        done = quick_site.run("upgrade", "--json", env=env)
+        assert [(each["revision"], each["rows"]) for each in done.json["revisions"]] == [("n2", 0), ("n3", 1)]
+
     def test_a_table_of_the_models_that_is_in_no_revision_is_not_created(self, quick_site: Site, env: Env) -> None:
         release(quick_site, "notes", "2.0", SECOND + model("Label", "labels"), N1, N2)
         quick_site.run("upgrade", env=env)

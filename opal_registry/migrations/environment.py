@@ -148,6 +148,7 @@ class _Run:
 
     failure: Exception | None = None
     is_begun = False
+    _statements: Statements | None = None
 
     def __init__(
         self,
@@ -203,7 +204,7 @@ class _Run:
         if self._connection.dialect.name in TRANSACTIONAL:
             yield
             return
-        statements = Statements(self._connection, self._revision, self._command)
+        self._statements = statements = Statements(self._connection, self._revision, self._command)
         try:
             with statements.written_down():
                 yield
@@ -221,13 +222,17 @@ class _Run:
             for event, listener in listeners.items():
                 sa.event.remove(self._connection, event, listener)
 
+    @property
+    def _is_journaling(self) -> bool:
+        return self._statements is not None and self._statements.is_own
+
     def _note(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if not READS.match(statement):
+        if not (READS.match(statement) or self._is_journaling):
             self._check(statement, self._revision, self._sent)
             self._sent.append(f"{' '.join(statement.split()):.120}")
 
     def _count(self, _connection: object, cursor: Any, statement: str, *_: object) -> None:
-        if CHANGES.match(statement):
+        if CHANGES.match(statement) and not self._is_journaling:
             self._rows += max(0, cursor.rowcount)
 
     @contextmanager

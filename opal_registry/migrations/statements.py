@@ -67,11 +67,14 @@ class Statements:
         connection: The database.
         revision: The revision.
         command: ``upgrade`` or ``downgrade``.
+
+    Attributes:
+        is_own: Whether what is being sent is the writing down itself.
     """
 
     def __init__(self, connection: sa.Connection, revision: Revision, command: str) -> None:
         self._connection, self._revision = connection, revision
-        self._is_own = False
+        self.is_own = False
         begun = self._find_begun(command)
         self._is_same_file = begun is None or begun.checksum == revision.checksum
         self._journal = begun or Unfinished(revision.app, revision.id, command, revision.checksum)
@@ -108,7 +111,7 @@ class Statements:
         return next((each for each in found if (each.revision, each.command) == (self._revision.id, command)), None)
 
     def _before(self, _connection: object, cursor: Any, text: str, values: Any, context: Any, *_: object) -> Any:
-        if self._is_own or READS.match(text):
+        if self.is_own or READS.match(text):
             return text, values
         self._connection.execution_options(skip_user_error_events=False)  # reflection on MySQL leaves it on
         shown = text if values or context.no_parameters else text.replace("%%", "%")  # as the driver sends it
@@ -134,15 +137,15 @@ class Statements:
         self._unwritten.clear()
 
     def _execute(self, statement: sa.Executable, rows: list[dict[str, object]] | None = None) -> None:
-        self._is_own = True
+        self.is_own = True
         try:
             self._connection.execute(statement, rows)
         finally:
-            self._is_own = False
+            self.is_own = False
 
     def _refused(self, context: sa.ExceptionContext) -> None:
         """A statement that was refused had no effect; it is not to be taken for one that had."""
-        is_ours = context.connection is self._connection and not self._is_own
+        is_ours = context.connection is self._connection and not self.is_own
         if not is_ours or context.is_disconnect or not context.statement or READS.match(context.statement):
             return
         if self._unwritten:
