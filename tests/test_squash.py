@@ -47,9 +47,13 @@ def test_a_fresh_database_runs_the_one_and_knows_the_others(quick_site: Site, en
 def test_an_old_database_crosses_when_it_goes_on(quick_site: Site, env: Env, any_database_url: str) -> None:
     release(quick_site, "notes", "2.0", SECOND, N1, N2, create="migrations")
     quick_site.run("upgrade", env=env)
+    before = quick_site.run("history", "notes", "--json", env=env).json["revisions"]
     squashed(quick_site, BASELINE)
     assert ran(quick_site.run("upgrade", "--json", env=env)) == []
     assert states(quick_site, env)["notes"] == "current"
+    (line, *_) = quick_site.run("history", "notes", "--json", env=env).json["revisions"]
+    assert (line["applied"], line["changed"]) == (True, False)
+    assert line["applied_at"] == max(each["applied_at"] for each in before)
     squashed(quick_site, BASELINE, N3)
     assert ran(quick_site.run("upgrade", "--json", env=env)) == ["notes@n3"]
     assert heads(any_database_url) == ["n3"]

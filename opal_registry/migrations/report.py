@@ -11,7 +11,7 @@ from opal_registry.migrations.rename import as_renamed, find_former_names
 from opal_registry.migrations.revision_file import Revision
 from opal_registry.registry import Registry
 from opal_registry.store.journal import Unfinished
-from opal_registry.store.revisions import NOWHERE, Applied
+from opal_registry.store.revisions import NOWHERE, Applied, Standing
 from opal_registry.suite import LoadedSubApp, Quarantined
 
 
@@ -152,6 +152,15 @@ def _iter_lines(home: Home, history: History) -> Iterator[Line]:
     standing = home.found.standings.get(history.app, NOWHERE)
     there = find_applied(history, standing)
     for id_, revision in history.revisions.items():
-        yield Line(id_, revision, standing.applied.get(id_), id_ in there)
+        yield Line(id_, revision, standing.applied.get(id_) or _find_last(revision, standing), id_ in there)
     for id_ in sorted(there - history.revisions.keys()):
         yield Line(id_, None, standing.applied.get(id_), is_applied=True)
+
+
+def _find_last(revision: Revision, standing: Standing) -> Applied | None:
+    """The last one that was applied of those that a revision stands for, where the database has all of them."""
+    found = [standing.applied[old] for old in revision.replaces if old in standing.applied]
+    dated = [each for each in found if each.applied_at is not None]
+    if not dated or len(found) < len(revision.replaces):
+        return None
+    return replace(max(dated, key=lambda each: each.applied_at), checksum=None)  # type: ignore[arg-type, return-value]
