@@ -246,6 +246,7 @@ class TestWhereItIsRefused:
         done = notes.run("merge", "notes")
         assert (done.code, done.out) == (2, "")
         assert "error: the history of 'notes' has one head\n" in done.err
+        assert notes.run("merge", "notes", "--json").json["error"]["exit_code"] == 2
 
     def test_an_unknown_head_or_a_label_that_is_taken(self, notes: Source) -> None:
         notes.write(models(NOTE))
