@@ -156,6 +156,14 @@ class TestCurrent:
         said = " ".join(quick_site.run("current", env=env).out.split())
         assert "notes n1 behind pending: n2" in said
 
+    def test_of_many_pending_ones_people_read_the_first_few(self, quick_site: Site, env: Env) -> None:
+        notes(quick_site, 1)
+        ran(quick_site.run("upgrade", "--json", env=env))
+        notes(quick_site, 9)
+        assert "pending: n2, n3, n4, n5, n6 and 3 more" in quick_site.run("current", env=env).out
+        found = quick_site.run("current", "--json", env=env).json["current"]
+        assert [len(each["pending"]) for each in found] == [0, 8]
+
 
 class TestHeadsAndHistory:
     def test_heads_ask_no_database(self, quick_site: Site) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # a command has imported what it reports already, and the oth
 
 ATTENTION = {"unknown", "behind", "diverged"}
 
+MOST_NAMED = 5
+"""So many revisions are named in one cell."""
+
 
 def upgrade_document(report: "UpgradeReport") -> dict[str, Any]:
     """What ``upgrade --json`` prints: what ``init`` does, and the revisions."""
@@ -137,7 +140,7 @@ def ready_view(found: "Sequence[Readiness]") -> list[Sheet | str]:
 
 
 def written_document(written: "Written | None") -> dict[str, Any]:
-    """What ``revision --json`` and ``merge --json`` print."""
+    """What ``revision --json`` and ``merge --json`` print; only the first may find nothing to write."""
     if written is None:
         return {"revision": None}
     return {"revision": written.id, "name": written.app, "path": str(written.path), "pins": written.pins}
@@ -250,13 +253,19 @@ def _detail(current: "Current") -> str:
     parts = [each for each in (current.left_out, current.other_name) if each]
     parts += [f"{each} ({each.describe_ways()})" for each in current.unfinished]
     if current.progress and current.progress.pending:
-        parts.append(f"pending: {', '.join(each.id for each in current.progress.pending)}")
+        parts.append(f"pending: {_first([each.id for each in current.progress.pending])}")
     if current.progress and current.progress.beyond:
         release = f", written by {current.progress.written_by}" if current.progress.written_by else ""
-        parts.append(f"the database also has {', '.join(current.progress.beyond)}{release}")
+        parts.append(f"the database also has {_first(current.progress.beyond)}{release}")
     if current.changed:
-        parts.append(f"changed since they were applied: {', '.join(each.id for each in current.changed)}")
+        parts.append(f"changed since they were applied: {_first([each.id for each in current.changed])}")
     return "; ".join(parts)
+
+
+def _first(ids: "Sequence[str]") -> str:
+    """The first few of some revisions, and how many there are beside them."""
+    more = len(ids) - MOST_NAMED
+    return ", ".join(ids) if more <= 0 else f"{', '.join(ids[:MOST_NAMED])} and {more} more"
 
 
 def _ran_sheet(ran: "Sequence[Ran]") -> Sheet:
