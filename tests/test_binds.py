@@ -19,6 +19,9 @@ Env = dict[str, str | None]
 OWN = ["opal_events", "opal_revisions", "opal_steps", "opal_sub_apps"]
 """The registry's own tables."""
 
+CORE = ["opal_events", "opal_revision_core", "opal_revisions", "opal_steps", "opal_sub_apps"]
+"""Those of a database in which ``core`` is, which has a history."""
+
 NOTES = models(model("Note", "notes"))
 SALES = models(model("Sale", "sales"), model("Item", "items", refers("sale", "'sales.id'")))
 LOGS = models(model("Line", "log_lines", "text: orm.Mapped[str] = orm.mapped_column(sa.String(80))"))
@@ -82,7 +85,7 @@ class TestThreeKinds:
         done = quick_site.run("init", "--json", env=env)
         assert (done.code, done.err) == (0, "")
         assert set(done.json["databases"]) == set(urls)
-        assert names(urls["default"]) == ["notes", *OWN, "users"]
+        assert names(urls["default"]) == ["notes", *CORE, "users"]
         assert names(urls["sales"]) == ["items", *OWN, "sales"]
         assert names(urls["logs"]) == ["log_lines", *OWN]
         assert [recorded(url) for url in urls.values()] == [["core", "notes"], ["sales"], ["logs"]]
@@ -180,7 +183,7 @@ def test_two_that_lead_to_one_database_share_its_ledger(quick_site: Site, any_da
     quick_site.sub_app("notes", NOTES, bind="analytics")
     env: Env = {"OPAL_DATABASE__URL": any_database_url, "OPAL_BINDS__ANALYTICS__URL": any_database_url}
     assert quick_site.run("init", env=env).code == 0
-    assert names(any_database_url) == ["notes", *OWN, "users"]
+    assert names(any_database_url) == ["notes", *CORE, "users"]
     assert recorded(any_database_url) == ["core", "notes"]
     assert quick_site.run("init", "--json", env=env).json["recorded"] is True
     states = quick_site.run("status", "--json", env=env).json["sub_apps"]
@@ -225,7 +228,7 @@ class TestAnotherWay:
         done = quick_site.run("init", env=env)
         assert (done.code, done.err) == (0, "")
         assert "hunter" not in done.out
-        assert owners(postgres, name) == {(table, "owner") for table in ("notes", *OWN, "users")}
+        assert owners(postgres, name) == {(table, "owner") for table in ("notes", *CORE, "users")}
         assert quick_site.run("init", "--json", env=env).json["recorded"] is True
         for command in ("status", "events"):
             assert quick_site.run(command, env=env).code == 0
@@ -248,7 +251,7 @@ class TestAnotherWay:
         env |= {"OPAL_DATABASE__MIGRATION_ROLE": "owner"}
         done = quick_site.run("init", env=env)
         assert (done.code, done.err) == (0, "")
-        assert owners(postgres, name) == {(table, "owner") for table in ("notes", *OWN, "users")}
+        assert owners(postgres, name) == {(table, "owner") for table in ("notes", *CORE, "users")}
         assert quick_site.run("init", "--json", env=env).json["recorded"] is True
         quick_site.sub_app("sales", SALES)
         assert created(quick_site.run("init", "--json", env=env).json)["sales"] == ["sales", "items"]
@@ -325,7 +328,7 @@ def test_migration_role_on_mariadb_has_the_rights_that_the_user_lacks(quick_site
         assert (refused.code, "hunter2" in refused.err) == (4, False)
         env |= {"OPAL_DATABASE__MIGRATION_ROLE": "owner"}
         assert quick_site.run("init", env=env).code == 0
-        assert names(mariadb.url(name)) == ["notes", *OWN, "users"]
+        assert names(mariadb.url(name)) == ["notes", *CORE, "users"]
         assert quick_site.run("init", "--json", env=env).json["recorded"] is True
     finally:
         mariadb.execute("DROP USER app")
@@ -344,7 +347,7 @@ def test_a_pooler_in_transaction_mode_does_no_harm(
     env |= {"OPAL_DATABASE__MIGRATION_URL": pgbouncer.cluster.url(name)} if direct else {}
     done = quick_site.run("init", env=env)
     assert (done.code, done.err) == (0, "")
-    assert names(pgbouncer.cluster.url(name)) == ["notes", *OWN, "users"]
+    assert names(pgbouncer.cluster.url(name)) == ["notes", *CORE, "users"]
     assert quick_site.run("init", "--json", env=env).json["recorded"] is True
     assert quick_site.run("init", "--verify", env=env).code == 0
     assert quick_site.run("status", env=env).code == 0

@@ -108,7 +108,7 @@ class TestDifferentSubApps:
         assert created(first)["core"] == ["users"]
         assert created(second) == {"core": [], "shop": ["orders"]}
         assert {name: row for name, row in ledger(any_database_url).items() if name != "shop"} == before
-        assert len(tables(any_database_url)) == 3 + 1 + 5 + 1
+        assert len(tables(any_database_url)) == 3 + 1 + 5 + 3
         assert states(shop.run("status", "--json", env=env)) == {
             "core": ("ready", ""),
             "shop": ("ready", ""),

@@ -45,6 +45,9 @@ SHOP = (
 OWN = ["opal_events", "opal_revisions", "opal_steps", "opal_sub_apps"]
 """The registry's own tables."""
 
+CORE = ["opal_events", "opal_revision_core", "opal_revisions", "opal_steps", "opal_sub_apps"]
+"""Those of a database in which ``core`` is, which has a history."""
+
 NOTES = (
     HEAD
     + """
@@ -111,7 +114,7 @@ class TestCreating:
             "core": ["users"],
             "shop": ["products", "orders"],
         }
-        assert names(any_database_url) == [*OWN, "orders", "products", "users"]
+        assert names(any_database_url) == [*CORE, "orders", "products", "users"]
 
     def test_a_second_run_finds_everything_present(self, quick_site: Site, env: Env) -> None:
         quick_site.sub_app("shop", SHOP, requires=("core",))
@@ -154,7 +157,7 @@ class TestCreating:
         done = quick_site.run("init", "--json", env={**env, "OPAL_BINDS__ANALYTICS__URL": other})
         assert list(done.json["databases"]) == ["default", "analytics"]
         assert names(other) == ["notes", *OWN]
-        assert names(str(env["OPAL_DATABASE__URL"])) == [*OWN, "users"]
+        assert names(str(env["OPAL_DATABASE__URL"])) == [*CORE, "users"]
 
     def test_a_report_names_what_was_found_created_and_where(self, quick_site: Site, tmp_path: Path) -> None:
         quick_site.sub_app("shop", SHOP, version="1.4", requires=("core",))
@@ -501,7 +504,7 @@ class TestCreateDatabase:
             assert "create it (opal-db init --create-database)" in missing.err
             assert quick_site.run("init", "--create-database", env=env).code == 0
             assert quick_site.run("init", "--create-database", env=env).code == 0
-            assert names(postgres.url(name)) == [*OWN, "users"]
+            assert names(postgres.url(name)) == [*CORE, "users"]
         finally:
             postgres.drop_database(name)
 

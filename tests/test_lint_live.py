@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from opal_registry.migrations.environment import run_revisions
 from opal_registry.migrations.lint.conversions import is_free
 from opal_registry.migrations.lint.known import read_not_null, read_sizes
+from opal_registry.store import tables
 from tests.databases import engine_of
 from tests.lint_cases import NOT_NULL, Example, iter_examples, judge, rules
 from tests.postgres import Cluster
@@ -41,6 +42,7 @@ def connected(url: str) -> Iterator[sa.Connection]:
     with engine.connect() as connection:
         for statement in TABLES:
             connection.exec_driver_sql(statement)
+        tables.metadata.create_all(connection)
         connection.commit()
         yield connection
     engine.dispose()
