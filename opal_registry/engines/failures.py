@@ -93,11 +93,8 @@ MEANINGS = (
 )  # fmt: skip
 """The first one that fits counts."""
 
-DENIED = re.compile(
-    r"(?:permission denied for|must be owner of) (?:table|relation|view|sequence) (?P<name>(?!pg_)\S+)"
-    r"|denied to user .* for table (?:[`'\"]\w+[`'\"]\.)?[`'\"](?P<other>\w+)"
-)
-"""How a server says that a thing which is there may not be used, or changed."""
+DENIED = re.compile(r"(?:permission denied for|must be owner of) (?:table|relation|view|sequence) (?P<name>(?!pg_)\S+)")
+"""How PostgreSQL says that a thing which is there may not be used, or changed; on MySQL nothing has an owner."""
 
 PLACE = re.compile(r"^LINE \d+: .*\n *\^", re.MULTILINE)
 """How PostgreSQL shows where it stopped: in a text that holds more statements than the one it is about."""
@@ -183,7 +180,7 @@ def _refine(meaning: Meaning, original: BaseException, url: sa.URL) -> tuple[str
     if {"SQLITE_CANTOPEN", "SQLITE_READONLY"} & set(meaning.codes.split()):
         return explain_place(url) or (meaning.what, meaning.mend)
     if "42501" in meaning.codes.split() and (denied := DENIED.search(str(original))):
-        name = denied["name"] or denied["other"]
+        name = denied["name"]
         mend = (
             f"{name!r} is there already, and belongs to somebody else: let its owner GRANT this user what is denied, "
         )
