@@ -295,7 +295,7 @@ class TestSchemas:
         done = source.run("revision", "notes", "-m", "First")
         assert (done.code, done.out) == (2, "")
         assert "which a scratch database cannot have: desk\n" in done.err
-        assert "mend:  compare with the live database (--live)\n" in done.err
+        assert "mend:  do this on another kind of database; revision has --live\n" in done.err
 
     def test_the_scratch_database_is_gone_afterwards(self, source: Source, any_database_url: str) -> None:
         source.write(models(NOTE))

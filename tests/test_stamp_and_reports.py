@@ -132,6 +132,7 @@ class TestCurrent:
             "pending": ["n3"],
             "beyond": [],
             "changed": [],
+            "unfinished": [],
         }
         notes(quick_site, 1)
         done = quick_site.run("current", "--json", env=env)
@@ -176,6 +177,7 @@ class TestHeadsAndHistory:
             "title": "Make n2",
             "phase": "expand",
             "needs": ["notes@n1"],
+            "labels": [],
         }
 
     def test_what_was_applied_when_and_by_which_release(self, quick_site: Site, env: Env) -> None:
