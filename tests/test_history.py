@@ -43,7 +43,7 @@ def test_labelled_branches_depend_on_each_other(tmp_path: Path) -> None:
 
 
 def test_a_revision_says_what_it_pins_and_which_phase_it_belongs_to(tmp_path: Path) -> None:
-    text = revision("a", title="Add teams", opal_depends_on={"core": "c1", "auth": ["x", "y"]}, opal_phase="contract")
+    text = revision("a", title="Add teams", opal_depends_on={"core": ["c1"], "auth": ["x", "y"]}, opal_phase="contract")
     found = make_history(tmp_path, "hist3", text).revisions["a"]
     assert (found.title, found.phase) == ("Add teams", "contract")
     assert found.pins == {"auth": ("x", "y"), "core": ("c1",)}
@@ -149,9 +149,16 @@ def test_a_folder_called_versions_is_found(tmp_path: Path) -> None:
         pytest.param(
             "bad7",
             (revision("a", opal_depends_on={"core": 3}),),
-            "opal_depends_on['core'] of bad7@a cannot be 3\n  where: bad7/migrations/r0.py\n"
-            '  mend:  write it like opal_depends_on[\'core\'] = "1a2b", or opal_depends_on[\'core\'] = ("1a2b", "3c4d")',
+            "opal_depends_on of bad7@a cannot be {'core': 3}\n  where: bad7/migrations/r0.py\n"
+            '  mend:  write it like opal_depends_on = {"core": ["1a2b"]}; for revisions of its own there is depends_on',
             id="a pin that is no text",
+        ),
+        pytest.param(
+            "bad14",
+            (revision("a", opal_depends_on={"core": "core0001"}),),
+            "opal_depends_on of bad14@a cannot be {'core': 'core0001'}\n  where: bad14/migrations/r0.py\n"
+            '  mend:  write it like opal_depends_on = {"core": ["1a2b"]}; for revisions of its own there is depends_on',
+            id="a pin that is no list",
         ),
         pytest.param(
             "bad8",

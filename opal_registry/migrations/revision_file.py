@@ -191,7 +191,7 @@ def _texts(name: str, values: Mapping[str, Any], app: str, path: Path) -> tuple[
 
 def _pins(values: Mapping[str, Any], app: str, path: Path) -> dict[str, tuple[str, ...]]:
     pins = values.get("opal_depends_on") or {}
-    if not isinstance(pins, dict) or not all(isinstance(name, str) for name in pins) or app in pins:
+    if not isinstance(pins, dict) or not all(map(_is_pin, pins.items())) or app in pins:
         what = f"opal_depends_on of {app}@{values['revision']} cannot be {pins!r}"
         mend = 'write it like opal_depends_on = {"core": ["1a2b"]}; for revisions of its own there is depends_on'
         raise PluginError(Problem(what, str(path), mend))
@@ -200,6 +200,10 @@ def _pins(values: Mapping[str, Any], app: str, path: Path) -> dict[str, tuple[st
         name: _texts(f"opal_depends_on[{name!r}]", {"revision": values["revision"], **wanted}, app, path)
         for name in sorted(pins)
     }
+
+
+def _is_pin(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], (list, tuple, set))
 
 
 def _moves(name: str, values: Mapping[str, Any], app: str, path: Path) -> dict[str, str]:
