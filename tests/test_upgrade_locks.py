@@ -137,6 +137,7 @@ class TestAnIndexThatIsBuiltBesideEverybody:
         engine = engine_of(url).execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.exec_driver_sql(remedy)
+        engine.dispose()
         execute(url, "DELETE FROM notes")
         done = site.run("upgrade", "--json", env=env)
         assert (ran(done), done.err) == (["notes@n2"], "")
