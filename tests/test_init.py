@@ -197,7 +197,7 @@ class TestDryRun:
         script = quick_site.run("init", "--dry-run", env=env).out
         assert names(any_database_url) == [] if "sqlite" not in any_database_url else True
         run_script(any_database_url, script)
-        assert names(any_database_url) == [*OWN, "orders", "products", "users"]
+        assert names(any_database_url) == [*CORE, "orders", "products", "users"]
         report = report_of(quick_site.run("init", "--json", env=env))
         assert [(found["created"], found["differences"]) for found in report.values()] == [([], []), ([], [])]
         assert quick_site.run("status", env=env).code == 0
