@@ -9,9 +9,10 @@ that say so, are upgraded revision by revision.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from opal_registry.discovery import Fault
 from opal_registry.engines.failures import of_bind
 from opal_registry.engines.url import describe_url
-from opal_registry.errors import ConfigError, Problem
+from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, quiet_step
 from opal_registry.init import InitReport, init
 from opal_registry.migrations.environment import Ran
@@ -175,7 +176,7 @@ class _Upgrade:
         if target.app:
             find_app(registry, target.app)
         suite = registry.suite
-        needs = find_needs(suite, self.histories)
+        self.needs = needs = find_needs(suite, self.histories)
         wanted = closure(needs, target.app)
         self.apps = [app for app in suite.sub_apps if app.name in wanted]
         self.levels = find_levels(needs)
@@ -235,7 +236,8 @@ class _Upgrade:
         there = {name: Standing(self.histories[name].heads) for name, waits in new.items() if not waits}
         found = replace(found, standings={**found.standings, **there})
         plan = self.plan(apps, found)
-        new = {name: waits for name, waits in new.items() if name not in plan.histories}
+        kept = {app.name for app in self.apps} - plan.histories.keys()
+        new = {name: waits for name, waits in new.items() if name in kept}
         blocked = {name: withholding.reasons.get(name, "") for name in withholding.blocked if name not in new}
         unfinished = tuple(each for app in apps for each in found.unfinished.get(app.name, ()))
         return BindPlan(bind, where, plan, new, blocked, unfinished, renames)
@@ -249,7 +251,27 @@ class _Upgrade:
         return [app for app in self.apps if app.sub_app.bind == bind]
 
     def plan(self, apps: Sequence[LoadedSubApp], found: Survey) -> Plan:
-        """What is to be run there."""
+        """What is to be run there; where faults are quarantined, without those whose history cannot go on there."""
+        try:
+            return self._plan(apps, found)
+        except PluginError:
+            faults = [fault for app in apps for fault in self._iter_faults(app, apps, found)]
+            if self.target.app or self.registry.settings.sub_apps.on_error != "quarantine" or not faults:
+                raise
+            self.registry.leave_out(faults)
+        kept = {app.name for app in self.registry.suite.sub_apps}
+        self.apps = [app for app in self.apps if app.name in kept]
+        return self.plan([app for app in apps if app.name in kept], found)
+
+    def _iter_faults(self, app: LoadedSubApp, apps: Sequence[LoadedSubApp], found: Survey) -> Iterator[Fault]:
+        """What hinders a sub-app's history, and those of the ones it needs, to go on."""
+        needed = closure(self.needs, app.name)
+        try:
+            self._plan([each for each in apps if each.name in needed], found)
+        except PluginError as error:
+            yield Fault((app.name,), error, app.plugin)
+
+    def _plan(self, apps: Sequence[LoadedSubApp], found: Survey) -> Plan:
         histories = {
             app.name: seen_from(self.histories[app.name], found.standings.get(app.name, NOWHERE))
             for app in apps
@@ -264,7 +286,8 @@ class _Upgrade:
             begun = plan.histories.keys() - wanted.keys()
             if self.alone or not begun:
                 return plan
-            wanted |= {name: histories[name].heads for name in begun}  # begun by revisions: not from models then
+            # begun by revisions, they do not come from the models
+            wanted |= {name: histories[name].heads for name in sorted(begun)}
 
     def _iter_wanted(
         self, apps: Sequence[LoadedSubApp], withholding: Withholding, histories: Mapping[str, History]

@@ -75,6 +75,21 @@ def test_a_folder_that_is_not_there_is_one_of_them(site: Site, lenient: Env) -> 
     assert ran(site.run("upgrade", "--json", env=lenient)) == ["bee@bee1"]
 
 
+def test_a_pin_to_a_revision_that_is_gone_is_one_of_them(site: Site, lenient: Env, any_database_url: str) -> None:
+    make(
+        site, "tags", revision("t1", None, CREATE.format("tags"), opal_depends_on={"bee": ["bee0"]}), requires=("bee",)
+    )
+    planned = site.run("plan", "--json", env=lenient).json
+    assert [each["revision"] for each in planned["steps"]] == ["bee1"]
+    assert [each["name"] for each in planned["quarantined"]] == ["tags", "cards"]
+    done = site.run("upgrade", "--json", env=lenient)
+    assert ran(done) == ["bee@bee1"]
+    (first, *_) = done.json["quarantined"]
+    assert "tags@t1 needs bee@bee0, which neither the database nor the installed bee" in first["problems"][0]["what"]
+    assert tables(any_database_url) == {"users", "bee"}
+    assert site.run("upgrade", env=lenient | {"OPAL_SUB_APPS__ON_ERROR": "raise"}).code == 3
+
+
 def test_once_it_is_mended_the_rest_comes(site: Site, lenient: Env, any_database_url: str) -> None:
     assert ran(site.run("upgrade", "--json", env=lenient)) == ["bee@bee1"]
     make(site, "tags")

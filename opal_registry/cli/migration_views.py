@@ -42,7 +42,7 @@ def upgrade_view(report: "UpgradeReport") -> list[Sheet | str]:
     return [*parts, *init_view(report.brought_up)] if report.brought_up.sub_apps else parts
 
 
-def plan_document(plans: "Sequence[BindPlan]") -> dict[str, Any]:
+def plan_document(plans: "Sequence[BindPlan]", left_out: "Sequence[Quarantined]") -> dict[str, Any]:
     """What ``plan --json`` prints."""
     return {
         "databases": {plan.bind: plan.where for plan in plans},
@@ -68,10 +68,11 @@ def plan_document(plans: "Sequence[BindPlan]") -> dict[str, Any]:
             for plan in plans
             for each in plan.unfinished
         ],
+        "quarantined": quarantined_document(left_out),
     }
 
 
-def plan_view(plans: "Sequence[BindPlan]") -> list[Sheet | str]:
+def plan_view(plans: "Sequence[BindPlan]", left_out: "Sequence[Quarantined]") -> list[Sheet | str]:
     """What ``plan`` shows."""
     parts: list[Sheet | str] = []
     for plan in plans:
@@ -89,7 +90,7 @@ def plan_view(plans: "Sequence[BindPlan]") -> list[Sheet | str]:
         parts += [f"{name} cannot be upgraded: {why}" for name, why in plan.blocked.items()]
         if plan.is_empty:
             parts.append("nothing is pending")
-    return parts
+    return [*parts, *quarantined_lines(left_out)]
 
 
 def downgrade_plan_view(plan: "DowngradePlan") -> list[str]:

@@ -78,7 +78,8 @@ def _plan(run: Invocation, target: TargetArgument = None, phase: PhaseOption = N
 
     with run.step("looking at the database"):
         plans = make_plans(run.registry, Target.parse(target) if target else EVERYTHING, phase=_check_phase(phase))
-    run.output.show(views.plan_document(plans), *views.plan_view(plans))
+    left_out = run.registry.suite.quarantined
+    run.output.show(views.plan_document(plans, left_out), *views.plan_view(plans, left_out))
     return int(not all(plan.is_empty for plan in plans))
 
 
