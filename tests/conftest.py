@@ -101,6 +101,22 @@ def any_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
         yield from _url_of_empty_database(request.getfixturevalue(request.param))
 
 
+@pytest.fixture
+def every_database_url(
+    tmp_path: Path, postgres16: Cluster, postgres18: Cluster, mariadb: MariaDB
+) -> Iterator[dict[str, str]]:
+    """The URL of an empty database of its own of every kind, by kind."""
+    servers = {"pg16": postgres16, "pg18": postgres18, "mariadb": mariadb}
+    for server in servers.values():
+        server.start()
+    names = {kind: server.create_database() for kind, server in servers.items()}
+    yield {"sqlite": f"sqlite:///{tmp_path / 'opal_suite.db'}"} | {
+        kind: server.url(names[kind]) for kind, server in servers.items()
+    }
+    for kind, server in servers.items():
+        server.drop_database(names[kind])
+
+
 def _url_of_empty_database(server: Server) -> Iterator[str]:
     server.start()
     name = server.create_database()

@@ -1,14 +1,9 @@
 """``opal-db revision`` about enum types: one file does for all databases, whichever it was written on."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.deploys import execute, rows
 from tests.distributions import Site
-from tests.mariadb import MariaDB
-from tests.postgres import Cluster
 from tests.sources import Source
 from tests.writing import model, models
 
@@ -27,29 +22,17 @@ AFTER = models(
 )
 
 
-@pytest.fixture
-def urls(tmp_path: Path, postgres16: Cluster, postgres18: Cluster, mariadb: MariaDB) -> Iterator[dict[str, str]]:
-    """An empty database of every kind."""
-    servers = {"pg16": postgres16, "pg18": postgres18, "mariadb": mariadb}
-    for server in servers.values():
-        server.start()
-    names = {kind: server.create_database() for kind, server in servers.items()}
-    yield {"sqlite": f"sqlite:///{tmp_path / 'opal_suite.db'}"} | {
-        kind: server.url(names[kind]) for kind, server in servers.items()
-    }
-    for kind, server in servers.items():
-        server.drop_database(names[kind])
-
-
 @pytest.mark.mariadb
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_value_may_be_used_at_once_on_every_database(quick_site: Site, urls: dict[str, str], kind: str) -> None:
-    source = Source(quick_site, "notes", urls[kind])
+def test_a_new_value_may_be_used_at_once_on_every_database(
+    quick_site: Site, every_database_url: dict[str, str], kind: str
+) -> None:
+    source = Source(quick_site, "notes", every_database_url[kind])
     source.write(BEFORE)
     source.revise("First")
     source.write(AFTER)
     text = source.revised()
-    for other, url in urls.items():
+    for other, url in every_database_url.items():
         source.env["OPAL_DATABASE__URL"] = url
         done = source.run("upgrade", "--json")
         assert done.code == 0, (other, done.err, text)

@@ -17,6 +17,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 
 from opal_registry.authoring.enums import add_enum_operations, is_named_enum, write_enum
+from opal_registry.authoring.portable import Portable
 from opal_registry.authoring.schemas import add_schemas
 from opal_registry.authoring.written import find_enums
 from opal_registry.migrations.environment import make_environment
@@ -79,7 +80,11 @@ def draw_differences(
     with make_environment(connection, history, **chosen.options()) as environment:
         _compare_defaults(environment.get_context())
         script = produce_migrations(environment.get_context(), chosen.metadata)  # type: ignore[arg-type]  # or several
-        add_enum_operations(connection, script, app.tables, find_enums(history))
+        written = find_enums(history)
+        portable = Portable(connection.dialect, app.tables, written)
+        portable.rewrite(script.upgrade_ops_list[0], is_old=False)
+        portable.rewrite(script.downgrade_ops_list[0], is_old=True)
+        add_enum_operations(connection, script, app.tables, written)
         add_schemas(connection, script.upgrade_ops_list[0])
         drop_doubled_checks(script.upgrade_ops_list[0], app.tables)
         for container in (*script.upgrade_ops_list, *script.downgrade_ops_list):
