@@ -269,6 +269,34 @@ class TestWhereItIsRefused:
         assert source.revise("Third", "--live") is None
 
 
+class TestTheScratchDatabase:
+    def test_whoever_may_not_create_one_is_told_of_the_live_database(self, quick_site: Site, postgres_url: str) -> None:
+        role = f"maker_{postgres_url.rpartition('_')[2]}"
+        execute(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD 'pw'", f"GRANT ALL ON SCHEMA public TO {role}")
+        source = Source(quick_site, "notes", postgres_url)
+        source.env |= {"OPAL_DATABASE__URL": postgres_url.replace("://postgres", f"://{role}:pw")}
+        source.write(models(NOTE))
+        done = source.run("revision", "notes", "-m", "First")
+        execute(postgres_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+        assert (done.code, done.out) == (4, "")
+        assert "revision has --live, which needs none\n" in done.err
+
+    @pytest.mark.mariadb
+    def test_nothing_of_a_revision_that_fails_in_it_stays(self, quick_site: Site, mariadb_url: str) -> None:
+        source = Source(quick_site, "notes", mariadb_url)
+        source.write(models(NOTE))
+        path = source.revise("First")
+        assert path is not None
+        path.write_text(
+            path.read_text("utf-8").replace("    # ### end", "    op.execute('nonsense')\n    # ### end", 1)
+        )
+        done = source.run("revision", "notes", "-m", "Second")
+        assert done.code == 4
+        assert "nonsense" in done.err
+        assert "taken effect" not in done.err
+        assert "its first statement has taken effect already" in source.run("upgrade").err
+
+
 class TestSchemas:
     def test_one_of_its_own_is_compared_and_what_is_gone_from_it_dropped(
         self, quick_site: Site, postgres_url: str

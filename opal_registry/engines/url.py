@@ -11,6 +11,9 @@ from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import mask_url
 from opal_registry.settings.model import DEFAULT_URL, DatabaseSettings
 
+SCRATCH_PREFIX = "opal_scratch_"
+"""How the names of databases begin that are dropped as soon as something was compared with them."""
+
 SYNC_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 """The driver of an ordinary engine, where the settings name none or one for asyncio only."""
 

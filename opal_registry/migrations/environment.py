@@ -21,7 +21,7 @@ from alembic.util import CommandError
 from opal_registry.base import NAMING_CONVENTION
 from opal_registry.engines.failures import explain, is_database_error
 from opal_registry.engines.kept_open import KeptOpen
-from opal_registry.engines.url import describe_url
+from opal_registry.engines.url import SCRATCH_PREFIX, describe_url
 from opal_registry.errors import DatabaseError, LockTimeoutError, OpalError, PluginError, Problem
 from opal_registry.guard import find_place, guarded
 from opal_registry.migrations.history import History
@@ -253,6 +253,8 @@ class _Run:
     def _with_what_stays(self, error: OpalError) -> OpalError:
         """The same error, which says as well what of the revision was committed before."""
         kind, stays = type(error), ""
+        if (self._connection.engine.url.database or "").startswith(SCRATCH_PREFIX):
+            return error  # nothing stays
         if self._done:
             those = "its first statement has" if self._done == 1 else f"its first {self._done} statements have"
             stays = f"{those} taken effect already: the next run goes on after that"
