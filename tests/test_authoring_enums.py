@@ -39,3 +39,13 @@ def test_a_new_value_may_be_used_at_once_on_every_database(
         execute(url, "INSERT INTO notes (id) VALUES (1)", "INSERT INTO days (id, mood) VALUES (1, 'meh')")
         assert rows(url, "SELECT notes.mood, days.mood FROM notes, days") == [("meh", "meh")]
         assert source.revise() is None
+
+
+def test_a_value_that_is_gone_from_the_models_is_spoken_of(quick_site: Site, postgres_url: str) -> None:
+    source = Source(quick_site, "notes", postgres_url)
+    source.write(AFTER)
+    source.revise("First")
+    source.write(models(moody("'good', 'bad'", "server_default='meh', index=True"), moody("'good', 'bad'", "", "days")))
+    done = source.run("revision", "notes", "-m", "Second")
+    assert (done.code, len(source.files)) == (0, 1)
+    assert "the enum type 'note_mood' has values that the models lack: 'meh'; PostgreSQL cannot drop them" in done.err

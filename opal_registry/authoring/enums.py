@@ -4,6 +4,7 @@ Each type is created before what uses it, unless it is there, dropped after the 
 lacks. On databases that know no such types the same lines do nothing.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _alter_column, render_op  # the first is what its own renderer of that is
 from alembic.operations import ops
 from sqlalchemy.dialects import postgresql
+
+logger = logging.getLogger("opal_registry")
 
 NAMES: Any = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 
@@ -118,6 +121,8 @@ def add_enum_operations(
     by_models: dict[str, Any] = {
         _name(column.type): column.type for table in tables for column in table.columns if is_named_enum(column.type)
     }
+    if connection.dialect.name == "postgresql":
+        _tell_of_removed(by_models, there)
     lacking = [AddValues(by_models[name], values) for name, values in _iter_lacking(by_models, there)]
     wider = list(_widen(tables, script, {_name(each.kind): there[_name(each.kind)] for each in lacking}))
     used = {_name(kind): kind for kind in _iter_used(upgrade)}
@@ -141,6 +146,13 @@ def _tell_how(container: ops.OpContainer) -> None:
             told = BecomeType(operation.table_name, operation.column_name)
             vars(told).update(vars(operation))
             container.ops[number] = told
+
+
+def _tell_of_removed(models: Mapping[str, Any], there: Mapping[str, Sequence[str]]) -> None:
+    for name, kind in sorted(models.items()):
+        if gone := [value for value in there.get(name, ()) if value not in kind.enums]:
+            what = "the enum type %r has values that the models lack: %s; PostgreSQL cannot drop them, and they stay"
+            logger.warning(what, name, ", ".join(map(repr, gone)))
 
 
 def _widen(
