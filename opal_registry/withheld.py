@@ -95,7 +95,9 @@ class Withholding:
     def _state(self, app: LoadedSubApp) -> str:
         """How the database stands to its history, for its code: what can wait does not count."""
         progress = self.progress.get(app.name)
-        return ("current" if progress.can_wait else progress.state) if progress else ""
+        if progress is None:
+            return ""
+        return "current" if progress.can_wait and not self._found.missing[app.name] else progress.state
 
     def _iter_unfinished(self, app: LoadedSubApp) -> Iterator[str]:
         """Its revisions that were begun and not finished."""

@@ -21,6 +21,8 @@ PHASES = ("expand", "contract")
 RENAMES = {"rename_table", "rename_column"}
 CONTRACTS = {"drop_table", "drop_column", *RENAMES}
 """Operations that take away what earlier code still uses."""
+MAKES = {"create_table", "add_column", "change_column", *RENAMES}
+"""Operations that make what the code of their own release may need."""
 
 FIELDS = (
     *("revision", "down_revision", "branch_labels", "depends_on"),
@@ -136,7 +138,7 @@ def _make_revision(app: str, path: Path, values: Mapping[str, Any], tree: ast.Mo
         pins=_pins(values, app, path),
         labels=_texts("branch_labels", values, app, path),
         phase=phase,
-        can_wait=phase == "contract" and ("opal_phase" in values or not operations & RENAMES),
+        can_wait=phase == "contract" and not operations & MAKES,
         replaces=_texts("opal_replaces", values, app, path),
         gives=_moves("opal_gives", values, app, path),
         takes=_moves("opal_takes", values, app, path),
@@ -223,7 +225,9 @@ def _iter_calls(tree: ast.Module) -> Iterator[ast.Call]:
 
 
 def _name_operation(call: ast.Call) -> str:
-    """The operation that is called; one that gives a column another name is its own."""
+    """The operation that is called; ``alter_column`` by what it alters, if that is more than ``nullable``."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-    renames = any(keyword.arg == "new_column_name" for keyword in call.keywords)
-    return "rename_column" if name == "alter_column" and renames else name
+    given = {keyword.arg for keyword in call.keywords} if name == "alter_column" else set()
+    if "new_column_name" in given:
+        return "rename_column"
+    return "change_column" if given & {"type_", "server_default"} else name
