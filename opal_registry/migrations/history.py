@@ -318,8 +318,6 @@ def _with_needs_replaced(revision: Revision, replaced: Mapping[str, str]) -> Rev
 
 
 def _find_missing(revision: Revision, known: Mapping[str, Revision]) -> Iterable[Problem]:
-    if revision.id in revision.needs:
-        yield Problem(f"{revision} follows itself", str(revision.path), "correct down_revision, or depends_on")
     for need in revision.needs:
         if need == revision.id:
             yield Problem(f"{revision} follows itself", str(revision.path), "correct its down_revision or depends_on")
