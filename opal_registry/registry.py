@@ -221,10 +221,7 @@ class Registry:
 
     def leave_out(self, faults: Sequence[Fault]) -> None:
         """Quarantine sub-apps that turned out to be at fault after their models were imported, and all that need them."""
-        self.__dict__ |= {
-            "_binds": self._binds,
-            "suite": self.suite.without(faults),
-        }  # their tables stay where they are
+        self.__dict__ |= {"_binds": self._binds, "suite": self.suite.without(faults)}  # their tables stay in their bind
 
     def as_default(self) -> Self:
         """Make this the registry that ``opal_registry.database`` follows: ``engine``, ``SessionLocal``, ``get_db``."""
