@@ -147,7 +147,7 @@ def _make_source(site: Path, apps: int) -> Path:
 def iter_page(results: Results, autogenerate: dict[int, float], ready: Sequence[Ready], rounds: int) -> Iterator[str]:
     """The page, line by line."""
     yield "# Benchmarks of migrations\n"
-    yield f"`make bench-migrations` made this page: {APPS} sub-apps with {REVISIONS} revisions each (three tables, a column, an index), "
+    yield f"`make bench-migrations` made this page: {APPS} sub-apps with {REVISIONS} revisions each (three tables, a column, an index),"
     yield "all of them run in an empty database, and the same command once more with nothing to do. Alembic has one history with the same"
     yield "operations in a row, and an `env.py` that imports the models, as one that autogenerates does; Django has the same applications and"
     yield "migrations. Whole processes,"

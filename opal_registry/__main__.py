@@ -52,9 +52,9 @@ def _main() -> int:
 def end(code: int) -> NoReturn:
     """End the process at once, but run what was registered for its end, and lose no output.
 
-    Where other threads still run, or the output cannot be written, it ends as every Python program does.
+    Where other threads are to be waited for, or the output cannot be written, it ends as every Python program does.
     """
-    if threading.active_count() == 1:
+    if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
         atexit._run_exitfuncs()
         with contextlib.suppress(OSError, ValueError):
             for stream in filter(None, (sys.stdout, sys.stderr)):

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from opal_registry.cli.watchdog import watched
 from tests.distributions import Site
 from tests.writing import HOOK, complaint, model, models
 
@@ -85,6 +84,7 @@ def test_each_import_has_the_time_for_itself(quick_site: Site) -> None:
     assert quick_site.run("apps", "list", env=SOON).code == 0
 
 
-def test_what_ends_in_time_is_left_alone() -> None:
-    with watched("importing nothing", seconds=0.05):
-        pass
+def test_what_ended_in_time_is_left_alone_when_its_time_is_over(quick_site: Site) -> None:
+    lasting = "import time\n@hookimpl\ndef opal_seed(session):\n    time.sleep(2.5)\n"
+    quick_site.sub_app("alpha", models(model("A", "alphas")), hooks=lasting)
+    assert quick_site.run("init", env=SOON).code == 0

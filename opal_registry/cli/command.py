@@ -19,6 +19,7 @@ from opal_registry.errors import ConfigError, DatabaseError, OpalError, Problem
 from opal_registry.guard import Step
 
 if TYPE_CHECKING:  # --help and usage errors need neither SQLAlchemy nor pydantic
+    from opal_registry.cli.watchdog import Watchdog
     from opal_registry.registry import Registry
     from opal_registry.settings.model import Settings
 
@@ -100,11 +101,14 @@ class Invocation:
 
     @contextlib.contextmanager
     def _watch(self, text: str) -> Any:
-        from opal_registry.cli.watchdog import watched
-
-        seconds = self.settings.sub_apps.import_timeout
-        with self.output.step(text), watched(text, seconds=seconds, as_json=self.json):
+        with self.output.step(text), self._watchdog.watching(text):
             yield
+
+    @cached_property
+    def _watchdog(self) -> "Watchdog":
+        from opal_registry.cli.watchdog import Watchdog
+
+        return Watchdog(self.settings.sub_apps.import_timeout, as_json=self.json)
 
 
 def command(app: typer.Typer, name: str, *, examples: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

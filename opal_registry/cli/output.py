@@ -12,9 +12,6 @@ from opal_registry.errors import OpalError
 if TYPE_CHECKING:
     from rich.console import Console
 
-PIPE_WIDTH = 10_000
-"""Pipes get every cell whole: no line is broken before this many characters."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -107,36 +104,56 @@ def _print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=plain))  # noqa: T201
 
 
-def _console(file: Any, width: int | None = None) -> "Console":
-    from rich.console import Console  # a tenth of a second that --help and --json need not pay
+def _console(file: Any) -> "Console":
+    from rich.console import Console  # a tenth of a second that nobody pays who is no terminal
 
-    return Console(file=file, width=width, highlight=False)
+    return Console(file=file, highlight=False)
 
 
 def _print_sheet(sheet: Sheet) -> None:
+    lines = _draw(sheet) if sys.stdout.isatty() else [*filter(None, [sheet.title]), *_align(sheet)]
+    print("\n".join(line.rstrip() for line in lines))  # noqa: T201
+
+
+def _draw(sheet: Sheet) -> list[str]:
+    """The lines of a sheet for a terminal: a narrow one breaks those of the last column, but loses nothing."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    person = sys.stdout.isatty()
-    style = box.SIMPLE_HEAD if person else None
-    table = Table(title=sheet.title or None, title_justify="left", box=style, pad_edge=False, padding=(0, 1))
+    table = Table(title=sheet.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading in sheet.columns:
         justify: Literal["right", "left"] = "right" if heading.startswith(">") else "left"
-        wraps = person and heading == sheet.columns[-1] and justify == "left"
+        wraps = heading == sheet.columns[-1] and justify == "left"
         table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=not wraps, overflow="fold")
     for row in sheet.rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = _console(sys.stdout, width=None if person else PIPE_WIDTH)
-    console.width = max(console.width, _least_width(sheet))  # a narrower terminal breaks lines, but loses nothing
+    console, widths = _console(sys.stdout), _find_widths(sheet)
+    console.width = max(console.width, sum(widths[:-1]) + min(widths[-1], 20) + 3 * len(widths))
     with console.capture() as captured:
         console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))  # noqa: T201
+    return captured.get().splitlines()
 
 
-def _least_width(sheet: Sheet) -> int:
-    """How wide a sheet is if only its last column is broken into lines."""
+def _align(sheet: Sheet) -> Iterator[str]:
+    """The lines of a sheet for a pipe: nothing is broken or drawn, and nothing imported that draws."""
+    widths = _find_widths(sheet)
+    for row in ([heading.removeprefix(">") for heading in sheet.columns], *sheet.rows):
+        blanks = [" " * (width - _width(cell)) for width, cell in zip(widths, row, strict=True)]
+        cells = zip(sheet.columns, blanks, row, strict=True)
+        yield "  ".join(blank + cell if heading.startswith(">") else cell + blank for heading, blank, cell in cells)
+
+
+def _find_widths(sheet: Sheet) -> list[int]:
+    """How wide each column of a sheet is."""
+    headings = [heading.removeprefix(">") for heading in sheet.columns]
+    return [max(map(_width, cells)) for cells in zip(headings, *sheet.rows, strict=True)]
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal a text needs: Chinese characters need two each."""
+    if text.isascii():
+        return len(text)
     from rich.cells import cell_len
 
-    widths = [max(map(cell_len, cells)) for cells in zip(sheet.columns, *sheet.rows, strict=True)]
-    return sum(widths[:-1]) + min(widths[-1], 20) + 3 * len(widths)
+    return cell_len(text)

@@ -6,8 +6,10 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from opal_registry.cli.output import error_document
 from opal_registry.errors import PluginError, Problem
@@ -22,28 +24,57 @@ SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"
 """Takes a progress display away; what it hid would stay hidden in the terminal."""
 
 
-@contextlib.contextmanager
-def watched(text: str, *, seconds: float, as_json: bool = False) -> Iterator[None]:
-    """Give the block so many seconds; then end the process with the exit code of a plugin's fault.
+class Watchdog:
+    """Gives one block after the other so many seconds; then it ends the process with the exit code of a plugin's fault.
 
     Only a process of our own may be ended like this, so applications do not use it. The code in the block cannot
     prevent it. Where it gives no other thread a turn (C code that keeps the interpreter's lock), the interpreter ends it
     a second later, with its own report of the stack and exit code 1.
 
     Args:
-        text: What is being done; it names the plugin.
-        seconds: How long it may take.
+        seconds: How long a block may take.
         as_json: Whether to print the error as a document as well.
     """
-    timer = threading.Timer(seconds, _end, (text, seconds, threading.get_ident(), as_json))
-    timer.daemon = True
-    timer.start()
-    faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=2)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        timer.cancel()
+
+    def __init__(self, seconds: float, *, as_json: bool = False) -> None:
+        self._seconds, self._as_json = seconds, as_json
+        self._watched: _Watched | None = None
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    @contextlib.contextmanager
+    def watching(self, text: str) -> Iterator[None]:
+        """Watch the block.
+
+        Args:
+            text: What is being done; it names the plugin.
+        """
+        if not self._thread.ident:
+            self._thread.start()
+        self._watched = _Watched(text, time.monotonic() + self._seconds, threading.get_ident())
+        faulthandler.dump_traceback_later(self._seconds + GRACE, exit=True, file=2)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            self._watched = None
+
+    def _watch(self) -> None:
+        """Sleep to the end of what is watched; what begins in the meantime ends no sooner than the next look."""
+        left = self._seconds
+        while True:
+            time.sleep(left)
+            watched = self._watched
+            left = watched.deadline - time.monotonic() if watched else self._seconds
+            if watched and left <= 0:
+                _end(watched.text, self._seconds, watched.thread, self._as_json)
+
+
+class _Watched(NamedTuple):
+    """What is being done, to the end of what second of the clock, and by which thread."""
+
+    text: str
+    deadline: float
+    thread: int
 
 
 def _end(text: str, seconds: float, thread: int, as_json: bool) -> None:

@@ -68,14 +68,21 @@ class KeptOpen:
 
     @property
     def _listeners(self) -> list[tuple[str, Callable[..., None]]]:
-        own = (("after_cursor_execute", self._look), ("before_cursor_execute", self._refuse_what_follows))
-        return [*REFUSALS.items(), *own]
+        own = (("before_cursor_execute", self._refuse_statement), ("after_cursor_execute", self._look))
+        return [("commit", _refuse_commit), ("rollback", _refuse_rollback), *own]
+
+    def _refuse_statement(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if found := ENDS.match(statement):
+            raise RuntimeError(
+                f"{found['words'].upper()} must not be executed here: the transaction ends when everything is done"
+            )
+        self._refuse_what_follows()
 
     def _look(self, *_: object) -> None:
         """MySQL begins the transaction by itself, and ends it with each statement that creates something."""
         self._was_open = _is_in_transaction(self._connection)
 
-    def _refuse_what_follows(self, *_: object) -> None:
+    def _refuse_what_follows(self) -> None:
         is_another = self._connection.get_transaction() is not self._transaction
         if is_another or (self._was_open and not _is_in_transaction(self._connection)):
             raise RuntimeError("the transaction was ended here: that is done when everything is")
@@ -96,22 +103,8 @@ def _refuse_rollback(_: sa.Connection) -> None:
     raise RuntimeError("the connection must not be rolled back here: undo your own in connection.begin_nested()")
 
 
-def _refuse_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-    if found := ENDS.match(statement):
-        raise RuntimeError(
-            f"{found['words'].upper()} must not be executed here: the transaction ends when everything is done"
-        )
-
-
 SERVER_STATUS_IN_TRANS = 1
 """The bit by which MySQL says after each statement that it is in a transaction."""
-
-REFUSALS: dict[str, Callable[..., None]] = {
-    "commit": _refuse_commit,
-    "rollback": _refuse_rollback,
-    "before_cursor_execute": _refuse_statement,
-}
-"""By SQLAlchemy's event, who raises an error."""
 
 
 def _is_broken(connection: sa.Connection) -> bool:

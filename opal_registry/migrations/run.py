@@ -27,7 +27,7 @@ from opal_registry.schema.compiled import Compiler
 from opal_registry.settings.model import LocksSettings
 from opal_registry.store import events, journal, ledger, tables
 from opal_registry.store.locks import AnotherRunError, hold_run, ignore, make_limit_of_waiting, retry_pauses
-from opal_registry.store.revisions import make_record, make_removal
+from opal_registry.store.revisions import RECORD, make_removal, make_row
 from opal_registry.survey import read_own_columns
 
 Announce = Callable[[str], None]
@@ -220,7 +220,7 @@ class MigrationRun:
         if gone := [each for each in ran.revision.ids if f"{history.app}@{each}" in self.plan.recorded]:
             connection.execute(make_removal(history.app, gone))
         for applied in () if self.downgrade else ran.revision.iter_applied(history.version, ran.seconds):
-            connection.execute(make_record(applied))
+            connection.execute(RECORD, make_row(applied))
 
     def _run_in_its_own_way(self, connection: sa.Connection, history: History, revisions: Sequence[Revision]) -> None:
         """Through other connections; what was done is recorded afterwards."""

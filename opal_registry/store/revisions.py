@@ -61,6 +61,9 @@ class Standing:
 
 NOWHERE = Standing()
 
+RECORD = sa.insert(revisions)
+"""Records revisions, of which :func:`make_row` makes rows."""
+
 
 def read_standings(connection: sa.Connection, tables: Collection[str], there: Columns) -> dict[str, Standing]:
     """How far each sub-app has come, also those that are not installed here; nothing for those without a history.
@@ -88,13 +91,17 @@ def make_head(app: str, revision: str) -> sa.Insert:
     return sa.insert(make_version_table(app)).values(version_num=revision)
 
 
-def make_record(applied: Applied) -> sa.Insert:
-    """The statement that records a revision as applied now."""
-    values = {
-        name: getattr(applied, name) for name in ("sub_app", "revision", "checksum", "phase", "version", "seconds")
-    }
+def make_row(applied: Applied) -> dict[str, object]:
+    """What :data:`RECORD` needs to record a revision as applied now."""
+    names = ("sub_app", "revision", "checksum", "phase", "version", "seconds")
     pins = {app: list(ids) for app, ids in applied.pins.items()}
-    return sa.insert(revisions).values(values | {"pins": pins, "written_by": signature(), "applied_at": utc_now()})
+    known = {name: getattr(applied, name) for name in names}
+    return known | {"pins": pins, "written_by": signature(), "applied_at": utc_now()}
+
+
+def make_record(applied: Applied) -> sa.Insert:
+    """The same as a statement by itself."""
+    return RECORD.values(make_row(applied))
 
 
 def make_removal(app: str, ids: Iterable[str] | None = None) -> sa.Delete:
@@ -104,10 +111,12 @@ def make_removal(app: str, ids: Iterable[str] | None = None) -> sa.Delete:
 
 
 def _read_heads(connection: sa.Connection, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    tables = {name: make_version_table(name) for name in names}
-    if not tables:
+    number = sa.column("version_num", sa.String)
+    queries = [
+        sa.select(sa.literal(name).label("app"), number).select_from(sa.table(VERSION_TABLE + name)) for name in names
+    ]
+    if not queries:
         return {}
-    queries = [sa.select(sa.literal(name).label("app"), table.c.version_num) for name, table in tables.items()]
     found: dict[str, list[str]] = {}
     for app, head in connection.execute(sa.union_all(*queries)):
         found.setdefault(app, []).append(head)
