@@ -17,14 +17,13 @@ from sqlalchemy import orm as sa_orm
 
 from opal_registry.base import Base
 from opal_registry.discovery import Choice, Discovery, Fault, discover
-from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
+from opal_registry.engines.keeping import Engines
 from opal_registry.engines.sqlite import Intent
-from opal_registry.engines.url import is_memory
 from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, guarded, quiet_step
 from opal_registry.requirements import check_requirements
 from opal_registry.sessions import OpalSession, make_async_session_factory, make_session_factory
-from opal_registry.settings.model import DatabaseSettings, Settings
+from opal_registry.settings.model import Settings
 from opal_registry.settings.sources import load_settings
 from opal_registry.suite import Suite, load_suite
 
@@ -61,9 +60,7 @@ class Registry:
         step: Step = quiet_step,
     ) -> None:
         self._given, self._wanted, self.base, self.step = settings, sub_apps, base, step
-        self._engines: dict[str, sa.Engine] = {}
-        self._migration_engines: dict[str, sa.Engine] = {}
-        self._async_engines: dict[str, AsyncEngine] = {}
+        self._kept: Engines | None = None
         self._lock = threading.RLock()
 
     @classmethod
@@ -143,12 +140,7 @@ class Registry:
         Raises:
             ConfigError: If the database is not configured, or its URL or driver cannot be used.
         """
-        with self._lock:
-            if bind not in self._engines:
-                plugins, engine = self.discovery, make_engine(self._database(bind), where=self._where(bind))
-                self._engines[bind] = engine
-                _announce(engine, bind, plugins)
-            return self._engines[bind]
+        return self._engines.get(bind)
 
     def migration_engine(self, bind: str = "default") -> sa.Engine:
         """The engine that DDL of a configured database goes through, made on first use; nothing is connected.
@@ -159,15 +151,7 @@ class Registry:
         Raises:
             ConfigError: As :meth:`engine`, and if ``migration_url`` or ``migration_role`` cannot be used.
         """
-        with self._lock:
-            if bind not in self._migration_engines:
-                where = self.settings.place_of(bind, "migration_url") if bind in self.settings.databases else ""
-                plugins, engine = self.discovery, make_migration_engine(self._database(bind), where=where)
-                if is_memory(engine.url):
-                    return self.engine(bind)
-                self._migration_engines[bind] = engine
-                _announce(engine, bind, plugins)
-            return self._migration_engines[bind]
+        return self._engines.get_for_ddl(bind)
 
     def get_dialect(self, bind: str = "default") -> str:
         """Of which kind a configured database is: ``sqlite``, ``postgresql``, ``mysql`` or ``mariadb``.
@@ -183,12 +167,7 @@ class Registry:
         Raises:
             ConfigError: As :meth:`engine`, and if what asyncio needs is not installed.
         """
-        with self._lock:
-            if bind not in self._async_engines:
-                plugins, engine = self.discovery, make_async_engine(self._database(bind), where=self._where(bind))
-                self._async_engines[bind] = engine
-                _announce(engine.sync_engine, bind, plugins)
-            return self._async_engines[bind]
+        return self._engines.get_async(bind)
 
     @contextlib.contextmanager
     def session_scope(self, *, read_only: bool = False) -> Iterator[OpalSession]:
@@ -235,19 +214,13 @@ class Registry:
         Where asyncio engines were used, prefer :meth:`aclose` in their event loop: some drivers (asyncpg) cannot say
         goodbye from elsewhere.
         """
-        engines, async_engines = self._forget_engines()
-        for engine in reversed(async_engines):
-            with _logged(engine):
-                _dispose_elsewhere(engine)
-        _dispose(engines)
+        if self._kept:
+            self._kept.close()
 
     async def aclose(self) -> None:
         """The same from within an event loop."""
-        engines, async_engines = self._forget_engines()
-        for engine in reversed(async_engines):
-            with _logged(engine):
-                await engine.dispose()
-        _dispose(engines)
+        if self._kept:
+            await self._kept.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -262,26 +235,15 @@ class Registry:
         await self.aclose()
 
     def __repr__(self) -> str:
-        engines = len(self._engines) + len(self._migration_engines) + len(self._async_engines)
+        engines = len(self._kept) if self._kept else 0
         return f"<Registry with {engines} engine{'' if engines == 1 else 's'}>"
 
-    def _forget_engines(self) -> "tuple[list[sa.Engine], list[AsyncEngine]]":
-        with self._lock:
-            engines = [*self._engines.values(), *self._migration_engines.values()]
-            async_engines = [*self._async_engines.values()]
-            for kept in (self._engines, self._migration_engines, self._async_engines):
-                kept.clear()
-        return engines, async_engines
-
-    def _database(self, bind: str) -> DatabaseSettings:
-        databases = self.settings.databases
-        if bind not in databases:
-            mend = f"configure it under binds, or use one of: {', '.join(databases)}"
-            raise ConfigError(Problem(f"no database is configured for the bind {bind!r}", mend=mend))
-        return databases[bind]
-
-    def _where(self, bind: str) -> str:
-        return self.settings.place_of(bind)
+    @property
+    def _engines(self) -> Engines:
+        if self._kept is None:
+            with self._lock:
+                self._kept = self._kept or Engines(self.settings, partial(_announce, self.discovery))
+        return self._kept
 
     def _sync_engine(self, bind: str) -> sa.Engine:
         return self.async_engine(bind).sync_engine
@@ -311,39 +273,15 @@ def get_default_registry() -> Registry:
     return _default if _default is not None else Registry().as_default()
 
 
-def _announce(engine: sa.Engine, bind: str, plugins: Discovery) -> None:
+def _announce(discovery: Discovery, engine: sa.Engine, bind: str) -> None:
     """Tell the plugins of a new engine; one that fails must not take the application down."""
-    for plugin in plugins.plugins:
+    for plugin in discovery.plugins:
         try:
             with guarded("calling opal_engine_created", where=str(plugin)):
-                plugins.hook("opal_engine_created", plugin)(engine=engine, bind=bind)
+                discovery.hook("opal_engine_created", plugin)(engine=engine, bind=bind)
         except PluginError as error:
             logger.warning("%s", error)
 
 
 def _intent(*, read_only: bool) -> Intent:
     return "read_only" if read_only else "read_write"
-
-
-def _dispose(engines: Sequence[sa.Engine]) -> None:
-    for engine in reversed(engines):
-        with _logged(engine):
-            engine.dispose()
-
-
-def _dispose_elsewhere(engine: "AsyncEngine") -> None:
-    """In an event loop of its own, since the one that the connections were made in may run, or be gone."""
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(engine.dispose())).result()
-
-
-@contextlib.contextmanager
-def _logged(engine: object) -> Iterator[None]:
-    """Closing goes on with the next engine, whatever happens to one."""
-    try:
-        yield
-    except Exception:
-        logger.exception("closing the connections of %r failed", engine)

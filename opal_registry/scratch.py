@@ -17,7 +17,7 @@ from opal_registry.engines.url import SCRATCH_PREFIX, describe_url
 from opal_registry.errors import ConfigError, DatabaseError, Problem
 from opal_registry.migrations.history import load_histories
 from opal_registry.registry import Registry
-from opal_registry.settings.model import DatabaseSettings
+from opal_registry.settings.database import DatabaseSettings
 from opal_registry.suite import LoadedSubApp, Suite
 
 

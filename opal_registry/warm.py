@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 from opal_registry.secrets import mask_url
-from opal_registry.settings.model import DatabaseSettings, Settings, SslSettings
+from opal_registry.settings.database import DatabaseSettings, SslSettings
+from opal_registry.settings.model import Settings
 
 READS = 1
 """The highest ``min_reader`` that this release understands."""

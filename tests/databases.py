@@ -10,7 +10,8 @@ from opal_registry.registry import Registry
 from opal_registry.schema.batch import Batch, send_singly, send_together
 from opal_registry.schema.compiled import Compiler
 from opal_registry.schema.ddl import Creator
-from opal_registry.settings.model import DatabaseSettings, Settings
+from opal_registry.settings.database import DatabaseSettings
+from opal_registry.settings.model import Settings
 
 
 def settings_of(url: str, **others: Any) -> Settings:

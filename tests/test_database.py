@@ -49,7 +49,7 @@ def usernames() -> list[str]:
 
 
 def checked_out(registry: Registry) -> int:
-    pools = [registry.engine().pool, *(e.pool for e in registry._async_engines.values())]
+    pools = [registry.engine().pool, registry.async_engine().pool]
     return sum(pool.checkedout() for pool in pools)  # type: ignore[attr-defined]
 
 

@@ -17,7 +17,7 @@ from opal_registry.engines.factory import make_engine, make_migration_engine, ma
 from opal_registry.engines.migration import make_migration_url
 from opal_registry.errors import ConfigError, DatabaseError
 from opal_registry.registry import Registry
-from opal_registry.settings.model import DatabaseSettings
+from opal_registry.settings.database import DatabaseSettings
 from opal_registry.settings.sources import reserved_in_use
 from tests.databases import database_of, registry_of, settings_of
 from tests.distributions import Site

@@ -12,7 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from opal_registry.errors import ConfigError
-from opal_registry.settings.model import DatabaseSettings, Settings
+from opal_registry.settings.database import DatabaseSettings
+from opal_registry.settings.model import Settings
 from opal_registry.settings.sources import describe, load_settings, reserved_in_use, settings_schema
 
 PROFILES = sorted((Path(__file__).parent.parent / "config").glob("*.yaml"))

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from opal_registry.engines.url import describe_url, get_sqlite_path, is_memory, make_url, parse_url
 from opal_registry.errors import ConfigError
-from opal_registry.settings.model import DatabaseSettings
+from opal_registry.settings.database import DatabaseSettings
 from tests.databases import database_of
 
 HARD_PASSWORDS = [

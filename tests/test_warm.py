@@ -19,7 +19,8 @@ from opal_registry.cli.recorded import recorded_view
 from opal_registry.engines.factory import make_engine
 from opal_registry.engines.url import describe_url, make_url
 from opal_registry.mixins import utc_now
-from opal_registry.settings.model import DatabaseSettings, Settings
+from opal_registry.settings.database import DatabaseSettings
+from opal_registry.settings.model import Settings
 from opal_registry.store.tables import sub_apps
 from opal_registry.warm import Complete, Recorded, UncertainError, find_complete, make_address, make_arguments
 from tests.databases import database_of, engine_of, settings_of

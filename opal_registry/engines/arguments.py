@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.settings.model import DatabaseSettings, SslSettings
+from opal_registry.settings.database import DatabaseSettings, SslSettings
 
 APPLICATION_NAME = "opal_registry"
 LONGEST_NAME = 63

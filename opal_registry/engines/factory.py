@@ -14,7 +14,7 @@ from opal_registry.engines.migration import ask_little, make_migration_url, take
 from opal_registry.engines.schemas import leave_out_schemas
 from opal_registry.engines.url import get_sqlite_path, is_memory, make_url
 from opal_registry.errors import ConfigError, Problem
-from opal_registry.settings.model import DatabaseSettings
+from opal_registry.settings.database import DatabaseSettings
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncEngine

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import mask_url
-from opal_registry.settings.model import DEFAULT_URL, DatabaseSettings
+from opal_registry.settings.database import DEFAULT_URL, DatabaseSettings
 
 SCRATCH_PREFIX = "opal_scratch_"
 """How the names of databases begin that are dropped as soon as something was compared with them."""

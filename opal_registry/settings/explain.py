@@ -13,10 +13,11 @@ from pydantic_core import ErrorDetails
 
 from opal_registry.errors import Problem
 from opal_registry.secrets import MASK, Secret, mask_url, type_name
-from opal_registry.settings import model
+from opal_registry.settings import database, model
+from opal_registry.settings.database import DatabaseSettings
 from opal_registry.settings.kinds import SECONDS
 from opal_registry.settings.layers import Key, Merged
-from opal_registry.settings.model import DatabaseSettings, Settings
+from opal_registry.settings.model import Settings
 from opal_registry.settings.origin import dotted
 from opal_registry.settings.shape import keys_of, shape_at
 
@@ -199,7 +200,7 @@ def settings_schema() -> dict[str, Any]:
 def _docstrings() -> dict[str, dict[str, str]]:
     """The text below each key of each section; pydantic could collect it, but would do so at every start."""
     found: dict[str, dict[str, str]] = {}
-    for section in ast.parse(inspect.getsource(model)).body:
+    for section in (*ast.parse(inspect.getsource(database)).body, *ast.parse(inspect.getsource(model)).body):
         if isinstance(section, ast.ClassDef):
             inherited = [text for base in section.bases for text in found.get(ast.unparse(base), {}).items()]
             found[section.name] = dict(inherited) | dict(_docstrings_in(section.body))

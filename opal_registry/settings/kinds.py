@@ -1,10 +1,10 @@
-"""The kinds of values that settings have: durations, counts, ports, lists of names."""
+"""The kinds of values that settings have: durations, counts, ports, lists of names; and sections of them."""
 
 import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from opal_registry.secrets import type_name
@@ -14,6 +14,12 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\Z", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
 _DURATION_HOW = "write seconds as a number, or text such as 50ms, 60s, 5m or 1h; at most 168h"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
+
+
+class Section(BaseModel):
+    """What all sections have in common: unknown keys are errors, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def fault(what: str, mend: str, **data: Any) -> PydanticCustomError:

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from opal_registry.errors import Problem
 from opal_registry.secrets import Secret
-from opal_registry.settings.model import FORMS
+from opal_registry.settings.database import FORMS
 from opal_registry.settings.origin import Origin, dotted
 from opal_registry.settings.shape import shape_at
 

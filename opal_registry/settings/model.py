@@ -7,217 +7,31 @@ checked but not acted upon by this release.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from opal_registry.secrets import Secret
+from opal_registry.settings.database import DEFAULT_URL, RESERVED, DatabaseSettings
 from opal_registry.settings.kinds import (
     AllOrNames,
     Duration,
     EnvironmentName,
     Names,
-    Port,
     PositiveDuration,
+    Section,
     Text,
     Whole,
     fault,
 )
 from opal_registry.settings.origin import Origin
 
-DEFAULT_URL = "sqlite:///./opal_suite.db"
 DEFAULT_BIND = "default"
 PRODUCTION = "production"
-FORMS: dict[str, tuple[str, ...]] = {
-    "url": ("url",),
-    "parts": ("driver", "host", "port", "name"),
-    "cloud_sql": ("cloud_sql",),
-}
-"""The ways to say how a database is reached, and the keys that say it; they exclude each other."""
-
-RESERVED: dict[str, Any] = {"reserved": True}
 LONGEST_BIND = 63
 """So many characters a bind key may have: the ledger keeps it."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
-
-
-class Section(BaseModel):
-    """What all sections have in common: unknown keys are errors, nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class SslSettings(Section):
-    """Encryption of the connection; what each mode means is PostgreSQL's definition (libpq's ``sslmode``)."""
-
-    mode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
-    """How much is demanded; in production: verify-full."""
-    root_cert: Text | None = None
-    """The certificate of the authority that signed the server's; relative to the file that names it."""
-    cert: Text | None = None
-    """The client's certificate."""
-    key: Text | None = None
-    """The file with the client's private key."""
-
-    @model_validator(mode="after")
-    def _cert_and_key_belong_together(self) -> Self:
-        if (self.cert is None) != (self.key is None):
-            missing = "key" if self.key is None else "cert"
-            raise fault(f"lacks {missing}", "write both cert and key, or neither")
-        return self
-
-
-class CloudSqlSettings(Section):
-    """A Google Cloud SQL instance, reached through its connector. Checked by this release, not yet used."""
-
-    instance: Annotated[
-        str, Field(pattern=r"^[^:\s]+(:[^:\s]+)?:[^:\s]+:[^:\s]+$", examples=["project:europe-west1:suite"])
-    ]
-    """The instance's connection name: project:region:name."""
-    engine: Literal["postgresql", "mysql"] = "postgresql"
-    """The database engine of the instance."""
-    database: Text
-    """The database in it."""
-    user: Text | None = None
-    """Who connects; with iam_auth, the account without .gserviceaccount.com."""
-    password: Secret | None = None
-    """The password; not with iam_auth."""
-    iam_auth: bool = False
-    """Whether to sign in with the identity of the service account, without a password."""
-    ip_type: Literal["public", "private", "psc"] = "public"
-    """Which address of the instance to use."""
-    driver: Text | None = None
-    """The Python driver, if not the default one of the engine."""
-    refresh: Literal["lazy", "background"] = "lazy"
-    """When certificates are renewed: lazy for scripts and serverless, background for servers."""
-
-    @model_validator(mode="after")
-    def _iam_has_no_password(self) -> Self:
-        if self.iam_auth and self.password is not None:
-            raise fault("has both iam_auth and password", "remove one of them")
-        return self
-
-
-class Connection(Section):
-    """How a database is reached: ``url``, or the parts, or ``cloud_sql``."""
-
-    url: Annotated[
-        Secret | None, Field(examples=["sqlite:///./opal_suite.db", "postgresql://app@db.example/suite"])
-    ] = None
-    """A SQLAlchemy URL. A relative SQLite path is relative to the file that names it."""
-    driver: Annotated[Text | None, Field(examples=["postgresql", "postgresql+psycopg", "mysql+pymysql"])] = None
-    """The dialect and driver, as before :// in a URL."""
-    host: Text | None = None
-    """The server's name or address, or the directory of its socket."""
-    port: Port | None = None
-    """The server's port, if not the usual one."""
-    name: Text | None = None
-    """The name of the database; for SQLite the path of its file."""
-    user: Text | None = None
-    """Who connects; fills in what url lacks."""
-    password: Secret | None = None
-    """The password as text or, better, a reference; fills in what url lacks."""
-    ssl: SslSettings | None = None
-    """Encryption of the connection."""
-    cloud_sql: Annotated[CloudSqlSettings | None, Field(json_schema_extra=RESERVED)] = None
-    """A Google Cloud SQL instance; checked, not yet used."""
-
-    @property
-    def form(self) -> str | None:
-        """Which of ``url``, ``parts`` and ``cloud_sql`` says how the database is reached."""
-        return next(iter(self._forms()), None)
-
-    def _forms(self) -> list[str]:
-        return [form for form, keys in FORMS.items() if any(getattr(self, key) is not None for key in keys)]
-
-    @model_validator(mode="after")
-    def _one_complete_form(self) -> Self:
-        forms = self._forms()
-        if len(forms) > 1:
-            keys = [key for form in forms for key in FORMS[form] if getattr(self, key) is not None]
-            raise fault(
-                f"says in several ways how to connect: {', '.join(keys)}",
-                "keep url, or the parts, or cloud_sql",
-                forms=True,
-            )
-        if forms == ["parts"]:
-            self._check_parts()
-        if forms == ["cloud_sql"]:
-            beside = [key for key in ("user", "password", "ssl") if getattr(self, key) is not None]
-            if beside:
-                raise fault(
-                    f"has {', '.join(beside)} beside cloud_sql", "user and password go inside cloud_sql; ssl is its own"
-                )
-        return self
-
-    def _check_parts(self) -> None:
-        given = ", ".join(key for key in FORMS["parts"] if getattr(self, key) is not None)
-        for key, example in (("driver", "postgresql"), ("name", "opal_suite")):
-            if getattr(self, key) is None:
-                raise fault(
-                    f"has {given} but no {key}", f"add {key}, such as {key}: {example}; or write url alone", parts=True
-                )
-
-
-class ReplicaSettings(Connection):
-    """A copy of the database that may be read."""
-
-    weight: Annotated[Whole, Field(ge=0, le=1000)] = 1
-    """Its share of the reads, relative to the others."""
-
-    @model_validator(mode="after")
-    def _is_reachable(self) -> Self:
-        if self.form is None:
-            raise fault("does not say how to connect", "write url, or the parts, or cloud_sql")
-        return self
-
-
-class PoolSettings(Section):
-    """The connections that a process keeps open to one database."""
-
-    size: Annotated[Whole, Field(ge=1, le=1000)] = 5
-    """How many are kept."""
-    max_overflow: Annotated[Whole, Field(ge=0, le=1000)] = 10
-    """How many more are opened when all are in use."""
-    timeout: Duration = 30.0
-    """How long to wait for a free one."""
-    recycle: PositiveDuration = 1800.0
-    """After how long a connection is replaced."""
-    ping_after: Annotated[Duration, Field(json_schema_extra=RESERVED)] = 1.0
-    """After how long unused a connection is tested before use; checked, not yet used."""
-    pooler: Annotated[Literal["none", "pgbouncer"], Field(json_schema_extra=RESERVED)] = "none"
-    """What stands between the application and the server; checked, not yet used."""
-
-
-class RoutingSettings(Section):
-    """Which reads may go to replicas. Checked by this release, not yet used."""
-
-    reads: Literal["primary", "replica"] = "primary"
-    """Where reads go."""
-    max_lag: Duration = 5.0
-    """How far behind a replica may be."""
-    wait: Duration = 0.05
-    """How long to wait until a replica has caught up."""
-    token_secret: Secret | None = None
-    """What position tokens are signed with."""
-
-
-class DatabaseSettings(Connection):
-    """One database: how it is reached, and how connections to it are kept."""
-
-    connect_timeout: PositiveDuration = 10.0
-    """How long to wait for the server to answer."""
-    pool: PoolSettings = PoolSettings()
-    """The connections that are kept open."""
-    migration_url: Annotated[Secret | None, Field(examples=["postgresql://opal_deploy@db.example/suite"])] = None
-    """Another way to the same database, for DDL: past the pooler, or as another user. What it lacks is taken from url."""
-    migration_role: Text | None = None
-    """The role that makes tables, and so owns them: SET ROLE before DDL. Not for SQLite."""
-    replicas: Annotated[list[ReplicaSettings], Field(json_schema_extra=RESERVED)] = []
-    """Copies that may be read; checked, not yet used."""
-    routing: Annotated[RoutingSettings, Field(json_schema_extra=RESERVED)] = RoutingSettings()
-    """Which reads may go to replicas; checked, not yet used."""
 
 
 class SubAppsSettings(Section):

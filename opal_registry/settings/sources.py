@@ -13,10 +13,11 @@ from pydantic_core import ErrorDetails
 
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import Secret
+from opal_registry.settings.database import DEFAULT_URL, FORMS, DatabaseSettings
 from opal_registry.settings.explain import describe, problem_of, reserved_in_use, settings_schema, unknown_key
 from opal_registry.settings.kinds import PLAIN_NAME
 from opal_registry.settings.layers import Key, Layer, Leaf, Merged, Reading, anchor_url, merge, sqlite_path
-from opal_registry.settings.model import DEFAULT_BIND, DEFAULT_URL, FORMS, DatabaseSettings, Settings
+from opal_registry.settings.model import DEFAULT_BIND, Settings
 from opal_registry.settings.origin import Origin, dotted
 from opal_registry.settings.shape import shape_at
 from opal_registry.settings.variables import (

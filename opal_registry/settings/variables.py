@@ -10,8 +10,8 @@ from typing import Any
 
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import REFERENCES, Secret
+from opal_registry.settings.database import DatabaseSettings
 from opal_registry.settings.layers import Key, Layer, Leaf, Reading
-from opal_registry.settings.model import DatabaseSettings
 from opal_registry.settings.origin import Origin, dotted
 from opal_registry.settings.shape import iter_paths, keys_of, shape_at
 

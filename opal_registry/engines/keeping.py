@@ -1,0 +1,142 @@
+"""The engines of one registry: made on first use, one for each way to each database, closed together."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
+from opal_registry.engines.url import is_memory
+from opal_registry.errors import ConfigError, Problem
+from opal_registry.settings.database import DatabaseSettings
+from opal_registry.settings.model import Settings
+
+if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+logger = logging.getLogger("opal_registry")
+
+
+class Engines:
+    """Makes the engines of the configured databases, and keeps them until they are closed.
+
+    Args:
+        settings: What is configured.
+        announce: Told of each new engine and of its bind key; if that fails, there is no engine.
+    """
+
+    def __init__(self, settings: Settings, announce: Callable[[sa.Engine, str], None]) -> None:
+        self._settings, self._announce = settings, announce
+        self._usual: dict[str, sa.Engine] = {}
+        self._for_ddl: dict[str, sa.Engine] = {}
+        self._async: dict[str, AsyncEngine] = {}
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._usual) + len(self._for_ddl) + len(self._async)
+
+    def get(self, bind: str) -> sa.Engine:
+        """The engine of a database.
+
+        Raises:
+            ConfigError: If the database is not configured, or its URL or driver cannot be used.
+        """
+        return self._usual.get(bind) or self._keep(
+            self._usual, bind, lambda: make_engine(self._database(bind), where=self._settings.place_of(bind))
+        )
+
+    def get_for_ddl(self, bind: str) -> sa.Engine:
+        """The engine that DDL goes through; for a SQLite database in memory that of :meth:`get`.
+
+        Raises:
+            ConfigError: As :meth:`get`, and if ``migration_url`` or ``migration_role`` cannot be used.
+        """
+        with self._lock:
+            if bind in self._for_ddl:
+                return self._for_ddl[bind]
+            settings = self._database(bind)
+            engine = make_migration_engine(settings, where=self._settings.place_of(bind, "migration_url"))
+            if is_memory(engine.url):
+                return self.get(bind)
+            return self._keep(self._for_ddl, bind, lambda: engine)
+
+    def get_async(self, bind: str) -> "AsyncEngine":
+        """The asyncio engine of a database.
+
+        Raises:
+            ConfigError: As :meth:`get`, and if what asyncio needs is not installed.
+        """
+        return self._async.get(bind) or self._keep(
+            self._async, bind, lambda: make_async_engine(self._database(bind), where=self._settings.place_of(bind))
+        )
+
+    def close(self) -> None:
+        """Close every connection that is not in use, from outside of an event loop; new engines are made when asked for."""
+        engines, async_engines = self._forget()
+        for engine in async_engines:
+            with _logged(engine):
+                _dispose_elsewhere(engine)
+        _dispose(engines)
+
+    async def aclose(self) -> None:
+        """The same from within an event loop."""
+        engines, async_engines = self._forget()
+        for engine in async_engines:
+            with _logged(engine):
+                await engine.dispose()
+        _dispose(engines)
+
+    def _keep(self, kept: dict[str, Any], bind: str, make: Callable[[], Any]) -> Any:
+        """The engine of a bind, made and announced if there is none yet; whoever is told of it may ask for it."""
+        with self._lock:
+            if bind not in kept:
+                kept[bind] = engine = make()
+                try:
+                    self._announce(getattr(engine, "sync_engine", engine), bind)
+                except BaseException:
+                    del kept[bind]
+                    raise
+            return kept[bind]
+
+    def _forget(self) -> "tuple[list[sa.Engine], list[AsyncEngine]]":
+        """All engines, the newest first; they are not kept any more."""
+        with self._lock:
+            engines = [*self._usual.values(), *self._for_ddl.values()][::-1]
+            async_engines = [*self._async.values()][::-1]
+            for kept in (self._usual, self._for_ddl, self._async):
+                kept.clear()
+        return engines, async_engines
+
+    def _database(self, bind: str) -> DatabaseSettings:
+        databases = self._settings.databases
+        if bind not in databases:
+            mend = f"configure it under binds, or use one of: {', '.join(databases)}"
+            raise ConfigError(Problem(f"no database is configured for the bind {bind!r}", mend=mend))
+        return databases[bind]
+
+
+def _dispose(engines: list[sa.Engine]) -> None:
+    for engine in engines:
+        with _logged(engine):
+            engine.dispose()
+
+
+def _dispose_elsewhere(engine: "AsyncEngine") -> None:
+    """In an event loop of its own, since the one that the connections were made in may run, or be gone."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(engine.dispose())).result()
+
+
+@contextlib.contextmanager
+def _logged(engine: object) -> Iterator[None]:
+    """Closing goes on with the next engine, whatever happens to one."""
+    try:
+        yield
+    except Exception:
+        logger.exception("closing the connections of %r failed", engine)
