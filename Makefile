@@ -5,11 +5,11 @@ ARGS ?=
 SET_UP = $(PYTHON) init_shared_db.py --set-up
 BIN = .venv/bin
 
-.PHONY: help init test bench bench-migrations lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-servers clean
+.PHONY: help init test bench bench-migrations bench-sqlite lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
-	@echo "Options: ARGS='...' for init, test, bench and bench-migrations, PYTHON=python3.12 for the Python that .venv is made with."
+	@echo "Options: ARGS='...' for init, test and the benchmarks, PYTHON=python3.12 for the Python that .venv is made with."
 
 init: ## Set up, and create the shared database (SQLite, opal_suite.db, unless configured otherwise)
 	$(PYTHON) init_shared_db.py $(ARGS)
@@ -22,6 +22,9 @@ bench: set-up-test ## Set up, and compare opal-db init with everybody else's way
 
 bench-migrations: set-up-test ## Set up, and compare opal-db upgrade with Alembic and Django; writes docs/benchmarks-migrations.md
 	$(BIN)/python -m benchmarks.migrations $(ARGS)
+
+bench-sqlite: set-up-test ## Set up, and compare ways for processes to share a SQLite file; writes docs/benchmarks-sqlite.md
+	$(BIN)/python -m benchmarks.writers $(ARGS)
 
 lint: check-format check-style check-types check-floors ## Set up, and check formatting, style, types and import floors
 

@@ -154,9 +154,9 @@ def init(
     started = time.perf_counter()
     if not (fingerprint or dry_run):  # before plugins are imported: they may change what is found
         fingerprint = make_image_fingerprint(registry.settings)
-    suite = registry.suite
     if histories is None:
-        histories, suite = read_histories(registry), registry.suite
+        histories = read_histories(registry)
+    suite = registry.suite
     apps = [app for app in suite.sub_apps if only is None or app.name in only]
     runs = [_Run(registry, bind, apps, histories, command) for bind in _binds(registry, apps)]
     for run in runs:
@@ -168,9 +168,10 @@ def init(
         for run in runs:
             with of_bind(run.bind):
                 run.apply(image, step, announce)
+    reports = [report for run in runs for report in run.reports(dry_run=dry_run)]
     return InitReport(
         databases={run.bind: str(run) for run in runs},
-        sub_apps=_in_order(apps, [report for run in runs for report in run.reports(dry_run=dry_run)]),
+        sub_apps=_in_order(apps, reports),
         quarantined=suite.quarantined,
         bookkeeping=tuple(statement for run in runs for statement in run.bookkeeping()) if dry_run else (),
         dry_run=dry_run,

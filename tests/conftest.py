@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.programs import ProgramMissingError
 from tests.servers import Server
 from tests.zygote import QuickSite, Zygote
 
-POSTGRES = [pytest.param("postgres16", id="pg16"), pytest.param("postgres18", id="pg18")]
+POSTGRES = ("postgres16", "postgres18")
 MARIADB = pytest.param("mariadb", id="mariadb", marks=pytest.mark.mariadb)
 
 
@@ -35,10 +36,14 @@ def postgres18() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(params=POSTGRES)
+@pytest.fixture
 def postgres(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Each PostgreSQL server in turn, running; a test may stop it."""
-    cluster: Cluster = request.getfixturevalue(request.param)
+    """One of the PostgreSQL servers, running; a test may stop it.
+
+    Which one is decided by the test's name, so that it is the same in every run, and each version meets its share.
+    """
+    number = crc32(request.node.name.encode()) % len(POSTGRES)
+    cluster: Cluster = request.getfixturevalue(POSTGRES[number])
     cluster.start()
     yield cluster
     cluster.start()
@@ -46,24 +51,17 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture
 def postgres_url(postgres: Cluster) -> Iterator[str]:
-    """The URL of an empty database of its own, on each PostgreSQL server in turn."""
-    name = postgres.create_database()
-    yield postgres.url(name)
-    postgres.start()
-    postgres.drop_database(name)
+    """The URL of an empty database of its own, on PostgreSQL."""
+    yield from _url_of_empty_database(postgres)
 
 
-@pytest.fixture(params=["sqlite", *POSTGRES])
+@pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database of its own: a SQLite file, and each PostgreSQL server in turn."""
+    """The URL of an empty database of its own: a SQLite file, and on PostgreSQL."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'opal_suite.db'}"
-        return
-    cluster: Cluster = request.getfixturevalue(request.param)
-    cluster.start()
-    name = cluster.create_database()
-    yield cluster.url(name)
-    cluster.drop_database(name)
+    else:
+        yield from _url_of_empty_database(request.getfixturevalue(request.param))
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +90,7 @@ def mariadb_url(mariadb: MariaDB) -> Iterator[str]:
     yield from _url_of_empty_database(mariadb)
 
 
-@pytest.fixture(params=["sqlite", *POSTGRES, MARIADB])
+@pytest.fixture(params=["sqlite", "postgres", MARIADB])
 def any_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database of its own, on every kind of database there is."""
     if request.param == "sqlite":

@@ -86,7 +86,7 @@ def _major_version(folder: Path) -> int | None:
     return int(number[0]) if number else None
 
 
-def _reachable(binaries: Path, account: Account, elsewhere: Path) -> Path:
+def make_reachable(binaries: Path, account: Account, elsewhere: Path) -> Path:
     """The same programs where the account may run them: a virtualenv below a private home is copied."""
     try:
         subprocess.run([binaries / "postgres", "--version"], capture_output=True, check=True, cwd="/", **account.popen)
@@ -150,7 +150,7 @@ class Cluster(Server):
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def _initialise(self) -> None:
-        self.binaries = _reachable(self.binaries, self._account, self.folder)
+        self.binaries = make_reachable(self.binaries, self._account, self.folder)
         options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
         self.program("initdb", "-D", self.data, *options)
         (self.data / "pg_hba.conf").write_text(ACCESS)

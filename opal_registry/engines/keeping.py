@@ -61,7 +61,8 @@ class Engines:
             engine = make_migration_engine(settings, where=self._settings.place_of(bind, "migration_url"))
             if is_memory(engine.url):
                 return self.get(bind)
-            return self._keep(self._for_ddl, bind, lambda: engine)
+            self._keep(self._for_ddl, bind, lambda: engine)
+            return engine
 
     def get_async(self, bind: str) -> "AsyncEngine":
         """The asyncio engine of a database.
