@@ -5,7 +5,7 @@ ARGS ?=
 SET_UP = $(PYTHON) init_shared_db.py --set-up
 BIN = .venv/bin
 
-.PHONY: help init test bench bench-migrations bench-sqlite lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-servers clean
+.PHONY: help init test bench bench-migrations bench-sqlite bench-reliability lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ bench-migrations: set-up-test ## Set up, and compare opal-db upgrade with Alembi
 
 bench-sqlite: set-up-test ## Set up, and compare ways for processes to share a SQLite file; writes docs/benchmarks-sqlite.md
 	$(BIN)/python -m benchmarks.writers $(ARGS)
+
+bench-reliability: set-up-test ## Set up, let PostgreSQL fail under load, and count what is lost; writes docs/benchmarks-reliability.md
+	$(BIN)/python -m benchmarks.reliability $(ARGS)
 
 lint: check-format check-style check-types check-floors ## Set up, and check formatting, style, types and import floors
 
