@@ -74,16 +74,17 @@ def survey(
     entries = ledger.read_ledger(connection, columns)
     renamed = _find_renamed(connection, apps, entries, columns)
     standings = read_standings(connection, [name for schema, name in catalog.relations if schema is None], columns)
+    begun = journal.read_journal(connection, columns)
     return Survey(
         catalog=catalog,
         columns=columns,
         entries=entries,
-        steps=journal.read_journal(connection, columns),
+        steps=begun.steps,
         missing={app.name: [table for table in app.tables if not catalog.find(table)] for app in apps},
         present={app.name: [table for table in app.tables if catalog.find(table)] for app in apps},
         differences=_compare(connection, apps, catalog, before) if compare else {},
         standings=standings | {old: standings[new.name] for old, new in renamed.items() if new.name in standings},
-        unfinished=journal.read_unfinished(connection, columns),
+        unfinished=begun.unfinished,
         renamed=renamed,
     )
 

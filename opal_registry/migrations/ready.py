@@ -1,8 +1,8 @@
-"""Whether the code of this image can work with a database as it is now; for probes: one query for each database, two on MySQL."""
+"""Whether the code of this image can work with a database as it is now; for probes: one query for each database."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -13,8 +13,8 @@ from opal_registry.plan import closure
 from opal_registry.registry import Registry
 from opal_registry.schema.looking import look_at
 from opal_registry.store.events import read_renames
-from opal_registry.store.journal import Unfinished, read_unfinished
-from opal_registry.store.tables import COMPLETE, revisions, sub_apps
+from opal_registry.store.journal import Journal, Unfinished
+from opal_registry.store.tables import COMPLETE, revisions, steps, sub_apps
 from opal_registry.survey import is_missing_file
 
 Verdict = Literal["ready", "ahead", "behind", "diverged"]
@@ -23,9 +23,20 @@ ORDER: tuple[Verdict, ...] = ("ready", "ahead", "behind", "diverged")
 
 NO_SUCH_TABLE = {"42P01", "1146", "SQLITE_ERROR"}
 
-QUERY = sa.union_all(
-    sa.select(sub_apps.c.name, sa.null().label("revision"), sa.null().label("phase")),
-    sa.select(revisions.c.sub_app, revisions.c.revision, revisions.c.phase),
+NO_STEP = (sa.null(), sa.null(), sa.null(), sa.null(), sa.null())
+QUERY = sa.union_all(  # the steps first: PostgreSQL learns from them of which kinds the columns are
+    sa.select(
+        steps.c.sub_app,
+        steps.c.revision,
+        steps.c.command,
+        steps.c.checksum,
+        steps.c.number,
+        steps.c.statement,
+        steps.c.digest,
+        steps.c.table_name,
+    ),
+    sa.select(sub_apps.c.name, sa.null(), sa.null(), *NO_STEP),
+    sa.select(revisions.c.sub_app, revisions.c.revision, revisions.c.phase, *NO_STEP),
 )
 
 
@@ -105,33 +116,38 @@ def _with_unfinished(found: Readiness, unfinished: Sequence[Unfinished]) -> Read
 def _ask(
     registry: Registry, bind: str, names: Set[str]
 ) -> tuple[dict[str, dict[str, str | None]], dict[str, list[Unfinished]]]:
-    """The sub-apps that a database knows, each with its applied revisions and their phases; those begun, on MySQL.
+    """The sub-apps that a database knows, each with its applied revisions and their phases; and those begun.
 
     A sub-app that the database knows by a later name is found by its own as well.
     """
     engine = registry.engine(bind)
     found: dict[str, dict[str, str | None]] = {}
-    unfinished: dict[str, list[Unfinished]] = {}
+    journal = Journal()
     if is_missing_file(engine):
-        return found, unfinished
+        return found, journal.unfinished
     with (
         explained(engine.url, doing="asking which revisions are applied"),
         look_at(engine, wait=registry.settings.locks.wait) as connection,
     ):
         try:
-            for name, revision, phase in connection.execute(QUERY):
-                known = found.setdefault(name, {})
-                if revision is not None:
-                    known[revision] = phase
+            for row in connection.execute(QUERY):
+                _take_in(row, found, journal)
             if found.keys() and names - found.keys():
                 renames = read_renames(connection, COMPLETE)
                 found |= {old: found[renames[old]] for old in names - found.keys() if renames.get(old) in found}
-            if engine.dialect.name in {"mysql", "mariadb"}:
-                unfinished = read_unfinished(connection, COMPLETE)
         except sa.exc.DBAPIError as error:
             if find_code(error.orig) not in NO_SUCH_TABLE:
                 raise
-    return found, unfinished
+    return found, journal.unfinished
+
+
+def _take_in(row: Any, found: dict[str, dict[str, str | None]], journal: Journal) -> None:
+    if row.number is not None:
+        journal.add(row)
+        return
+    known = found.setdefault(row.sub_app, {})
+    if row.revision is not None:
+        known[row.revision] = row.command  # the column of the steps that phases share
 
 
 def _judge_all(

@@ -175,7 +175,7 @@ class MigrationRun:
             DatabaseError: If there is one.
         """
         planned = {(step.app, step.revision.id, self.command) for step in self.plan.steps}
-        found = journal.read_unfinished(connection, tables.COMPLETE)
+        found = journal.read_journal(connection, tables.COMPLETE).unfinished
         connection.rollback()
         problems = [
             Problem(f"{app}: {each}", describe_url(self.engine.url), each.describe_ways(self._find_before(each)))

@@ -107,7 +107,7 @@ class Statements:
             self._settle()
 
     def _find_begun(self, command: str) -> Unfinished | None:
-        found = journal.read_unfinished(self._connection, tables.COMPLETE).get(self._revision.app, [])
+        found = journal.read_journal(self._connection, tables.COMPLETE).unfinished.get(self._revision.app, [])
         return next((each for each in found if (each.revision, each.command) == (self._revision.id, command)), None)
 
     def _before(self, _connection: object, cursor: Any, text: str, values: Any, context: Any, *_: object) -> Any:

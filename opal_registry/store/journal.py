@@ -7,11 +7,12 @@ still to come is written down with the first. The statements of revisions have t
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
 from opal_registry.mixins import utc_now
-from opal_registry.store.tables import Columns, steps
+from opal_registry.store.tables import Columns, select_known, steps
 
 OF_INIT = steps.c.revision.is_(None)
 
@@ -94,32 +95,40 @@ LONGEST_STATEMENT = 15_000
 """So many characters of a statement are kept: MySQL's TEXT holds 65,535 bytes."""
 
 
-def read_journal(connection: sa.Connection, there: Columns) -> dict[str, list[OpenStep]]:
-    """The open steps of ``init`` by sub-app, in order; nothing where there is no journal."""
-    if steps.name not in there:
-        return {}
-    found: dict[str, list[OpenStep]] = {}
-    columns = (steps.c.sub_app, steps.c.number, steps.c.table_name, steps.c.statement)
-    query = sa.select(*columns).order_by(steps.c.sub_app, steps.c.number)
-    for row in connection.execute(query.where(OF_INIT) if "revision" in there[steps.name] else query):
-        found.setdefault(row.sub_app, []).append(OpenStep(*row))
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What was begun in one database and has not ended, by sub-app.
+
+    Args:
+        steps: The open steps of ``init``, in order.
+        unfinished: The revisions that were begun and not finished.
+    """
+
+    steps: dict[str, list[OpenStep]] = field(default_factory=dict)
+    unfinished: dict[str, list[Unfinished]] = field(default_factory=dict)
+
+    def add(self, row: Any) -> None:
+        """Take in a row of ``opal_steps``; those of a sub-app come in order of their numbers."""
+        if getattr(row, "revision", None) is None:  # an older ledger lacks the column
+            self.steps.setdefault(row.sub_app, []).append(
+                OpenStep(row.sub_app, row.number, row.table_name, row.statement)
+            )
+            return
+        known = self.unfinished.setdefault(row.sub_app, [])
+        begun = Unfinished(row.sub_app, row.revision, row.command, row.checksum)
+        same = next((each for each in known if (each.revision, each.command) == (row.revision, row.command)), None)
+        if same is None:
+            known.append(same := begun)
+        same.sent.append(Sent(len(same.sent) + 1, row.statement, row.digest, row.number))
+
+
+def read_journal(connection: sa.Connection, there: Columns) -> Journal:
+    """What has not ended; nothing where there is no journal."""
+    found = Journal()
+    if steps.name in there:
+        for row in connection.execute(select_known(steps, there).order_by(steps.c.sub_app, steps.c.number)):
+            found.add(row)
     return found
-
-
-def read_unfinished(connection: sa.Connection, there: Columns) -> dict[str, list[Unfinished]]:
-    """The revisions that were begun and not finished, by sub-app."""
-    if "digest" not in there.get(steps.name, ()):
-        return {}
-    found: dict[tuple[str, str, str], Unfinished] = {}
-    query = sa.select(steps).where(~OF_INIT).order_by(steps.c.sub_app, steps.c.number)
-    for row in connection.execute(query):
-        key = (row.sub_app, row.revision, row.command)
-        known = found.setdefault(key, Unfinished(*key, row.checksum))
-        known.sent.append(Sent(len(known.sent) + 1, row.statement, row.digest, row.number))
-    by_app: dict[str, list[Unfinished]] = {}
-    for each in found.values():
-        by_app.setdefault(each.sub_app, []).append(each)
-    return by_app
 
 
 def make_step(step: OpenStep) -> sa.Insert:
