@@ -214,12 +214,12 @@ class Registry:
         Where asyncio engines were used, prefer :meth:`aclose` in their event loop: some drivers (asyncpg) cannot say
         goodbye from elsewhere.
         """
-        if self._kept:
+        if self._kept is not None:
             self._kept.close()
 
     async def aclose(self) -> None:
         """The same from within an event loop."""
-        if self._kept:
+        if self._kept is not None:
             await self._kept.aclose()
 
     def __enter__(self) -> Self:
@@ -235,14 +235,15 @@ class Registry:
         await self.aclose()
 
     def __repr__(self) -> str:
-        engines = len(self._kept) if self._kept else 0
+        engines = len(self._kept) if self._kept is not None else 0
         return f"<Registry with {engines} engine{'' if engines == 1 else 's'}>"
 
     @property
     def _engines(self) -> Engines:
         if self._kept is None:
             with self._lock:
-                self._kept = self._kept or Engines(self.settings, partial(_announce, self.discovery))
+                if self._kept is None:
+                    self._kept = Engines(self.settings, partial(_announce, self.discovery))
         return self._kept
 
     def _sync_engine(self, bind: str) -> sa.Engine:

@@ -11,6 +11,7 @@ from opal_registry.engines import mysql, sqlite
 from opal_registry.engines.arguments import make_arguments
 from opal_registry.engines.frozen import is_frozen, open_frozen
 from opal_registry.engines.migration import ask_little, make_migration_url, take_role
+from opal_registry.engines.pool import make_pool_options
 from opal_registry.engines.schemas import leave_out_schemas
 from opal_registry.engines.url import get_sqlite_path, is_memory, make_url
 from opal_registry.errors import ConfigError, Problem
@@ -38,7 +39,7 @@ def make_engine(settings: DatabaseSettings, *, where: str = "") -> sa.Engine:
         ConfigError: If the URL cannot be meant, or its driver is not installed.
     """
     url = make_url(settings, where=where)
-    engine = _create(sa.create_engine, url, settings, where, **_pool_options(url, settings))
+    engine = _create(sa.create_engine, url, settings, where, **make_pool_options(url, settings.pool, where=where))
     return _make_safe(engine, settings)
 
 
@@ -85,7 +86,8 @@ def make_async_engine(settings: DatabaseSettings, *, where: str = "") -> "AsyncE
     from sqlalchemy.ext.asyncio import create_async_engine
 
     url = make_url(settings, where=where, use_async=True)
-    engine: AsyncEngine = _create(create_async_engine, url, settings, where, **_pool_options(url, settings))
+    options = make_pool_options(url, settings.pool, use_async=True, where=where)
+    engine: AsyncEngine = _create(create_async_engine, url, settings, where, **options)
     _make_safe(engine.sync_engine, settings)
     return engine
 
@@ -160,20 +162,6 @@ def _find_mistake(error: Exception, url: sa.URL, where: str) -> Problem:
         return Problem(what, where, "correct ssl.root_cert, ssl.cert and ssl.key")
     what = f"the URL holds an option that {driver} cannot use: {str(error).partition('; ')[0]}"
     return Problem(what, where, "correct what follows the '?' in the URL")
-
-
-def _pool_options(url: sa.URL, settings: DatabaseSettings) -> dict[str, Any]:
-    if is_memory(url):
-        return {"poolclass": sa.StaticPool}
-    pool = settings.pool
-    return {
-        "pool_size": pool.size,
-        "max_overflow": pool.max_overflow,
-        "pool_timeout": pool.timeout,
-        "pool_recycle": pool.recycle,
-        "pool_use_lifo": True,
-        "pool_pre_ping": url.get_backend_name() != "sqlite",
-    }
 
 
 def _make_safe(engine: sa.Engine, settings: DatabaseSettings) -> sa.Engine:

@@ -150,6 +150,8 @@ class ReplicaSettings(Connection):
 class PoolSettings(Section):
     """The connections that a process keeps open to one database."""
 
+    kind: Literal["queue", "none", "static", "singleton", "assertion"] | None = None
+    """How they are kept, as SQLAlchemy's pools do: queue, or static for a database in memory, if it is not set."""
     size: Annotated[Whole, Field(ge=1, le=1000)] = 5
     """How many are kept."""
     max_overflow: Annotated[Whole, Field(ge=0, le=1000)] = 10
@@ -162,6 +164,17 @@ class PoolSettings(Section):
     """After how long unused a connection is tested before use; checked, not yet used."""
     pooler: Annotated[Literal["none", "pgbouncer"], Field(json_schema_extra=RESERVED)] = "none"
     """What stands between the application and the server; checked, not yet used."""
+
+    @model_validator(mode="after")
+    def _counts_what_it_keeps(self) -> Self:
+        counted = {None: {"size", "max_overflow"}, "queue": {"size", "max_overflow"}, "singleton": {"size"}}
+        idle = sorted({"size", "max_overflow"} & self.model_fields_set - counted.get(self.kind, set()))
+        if idle:
+            raise fault(
+                f"has kind: {self.kind}, which knows no {' and no '.join(idle)}",
+                f"take {' and '.join(idle)} out, or choose kind: queue",
+            )
+        return self
 
 
 class RoutingSettings(Section):
