@@ -88,20 +88,40 @@ def _take_role_in_transactions(engine: sa.Engine, role: str, quoted: str) -> Non
 
 def _begin_as(connection: sa.Connection, role: str, quoted: str) -> None:
     url = connection.engine.url
-    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+    if is_autocommit(connection):
         what = f"the role {role!r} of migration_role lasts for a transaction, and here none is begun"
         raise DatabaseError(Problem(what, describe_url(url), "do not use AUTOCOMMIT, or take migration_role out"))
-    set_role = f"SET LOCAL ROLE {quoted}"
-    start = f"{_begin_here(connection)}; {set_role}" if connection.dialect.driver == "psycopg" else set_role
     try:
-        connection.exec_driver_sql(start, execution_options={"no_parameters": True})
+        begin_with(connection, f"SET LOCAL ROLE {quoted}")
     except sa.exc.DBAPIError as error:
         raise _explain(error, error.orig, url, role) from error
 
 
+def begin_with(connection: sa.Connection, statement: str) -> None:
+    """Execute what holds for the transaction that begins; with psycopg it takes no round trip of its own.
+
+    Args:
+        connection: A connection that has just begun a transaction, as SQLAlchemy's event ``begin`` tells; in AUTOCOMMIT
+            nothing has begun, and nothing is done.
+        statement: A statement, or several with semicolons between them.
+    """
+    if is_autocommit(connection):
+        return
+    if connection.dialect.driver == "psycopg":
+        statement = "; ".join(filter(None, (_begin_here(connection), statement)))
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def is_autocommit(connection: sa.Connection) -> bool:
+    """Whether each statement of a connection is a transaction of its own."""
+    return connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+
+
 def _begin_here(connection: sa.Connection) -> str:
-    """Keep psycopg from beginning the transaction, and return the statement that does: it takes another one along."""
+    """Keep psycopg from beginning the transaction, and return the statement that does; nothing if it has begun."""
     driver = _driver(connection)
+    if driver.info.transaction_status:  # IDLE is 0
+        return ""
     if not driver.closed:
         driver.set_autocommit(True)
     words = ["BEGIN"]

@@ -10,6 +10,7 @@ from itertools import groupby
 import sqlalchemy as sa
 
 from opal_registry.engines.failures import explained
+from opal_registry.engines.migration import begin_with
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import DatabaseError, LockTimeoutError, OpalError, Problem
 from opal_registry.guard import Step as Show
@@ -249,7 +250,7 @@ class MigrationRun:
                     yield connection
                 return
             if self.engine.dialect.name == "postgresql":
-                sa.event.listen(connection, "begin", lambda begun: begun.exec_driver_sql(limit))
+                sa.event.listen(connection, "begin", lambda begun: begin_with(begun, limit))
             else:
                 connection.exec_driver_sql(limit)
                 connection.rollback()

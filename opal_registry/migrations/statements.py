@@ -23,7 +23,9 @@ from opal_registry.store.journal import LONGEST_STATEMENT, Sent, Unfinished
 _START = r"(?:\s|--[^\n]*(?:\n|\Z)|\#[^\n]*(?:\n|\Z)|/\*(?!!).*?\*/)*"
 FLAGS = re.IGNORECASE | re.DOTALL
 READS = re.compile(
-    _START + r"(\(|(SELECT|VALUES|SHOW|DESC|DESCRIBE|EXPLAIN|SET|USE|SAVEPOINT|RELEASE|ROLLBACK|HELP)\b)", FLAGS
+    _START
+    + r"(\(|(BEGIN(?!\s+NOT\b)|SELECT|VALUES|SHOW|DESC|DESCRIBE|EXPLAIN|SET|USE|SAVEPOINT|RELEASE|ROLLBACK|HELP)\b)",
+    FLAGS,
 )
 """Statements that change nothing which lasts."""
 
