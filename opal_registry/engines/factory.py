@@ -13,6 +13,7 @@ from opal_registry.engines.frozen import is_frozen, open_frozen
 from opal_registry.engines.migration import ask_little, make_migration_url, take_role
 from opal_registry.engines.pool import make_pool_options
 from opal_registry.engines.schemas import leave_out_schemas
+from opal_registry.engines.translation import make_neutral
 from opal_registry.engines.url import get_sqlite_path, is_memory, make_url
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.database import DatabaseSettings
@@ -165,6 +166,7 @@ def _find_mistake(error: Exception, url: sa.URL, where: str) -> Problem:
 
 
 def _make_safe(engine: sa.Engine, settings: DatabaseSettings) -> sa.Engine:
+    make_neutral(engine)
     if engine.dialect.name == "sqlite":
         sqlite.make_safe(engine, wait=settings.pool.timeout)
         leave_out_schemas(engine.dialect)

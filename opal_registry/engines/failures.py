@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from opal_registry.engines import neutral
 from opal_registry.engines.frozen import explain_place
 from opal_registry.engines.url import describe_url, get_sqlite_path
 from opal_registry.errors import DatabaseError, LockTimeoutError, Problem
@@ -22,6 +23,8 @@ SETTING = re.compile(r"\bdatabase\.(?=[a-z])")
 NO_CODES = (0, 2003)
 """Numbers that drivers of MySQL give to all that may happen before a connection has come about."""
 
+BROKEN_RULE, WRITER = "a row breaks a rule of its table", "mend what writes it"
+
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
@@ -34,6 +37,7 @@ class Meaning:
         mend: What to try.
         kind: The error to raise.
         outage: Whether it comes from outside: whoever sent the statement could not help it.
+        neutral: What SQLAlchemy's error is called instead, on every database; one that leaves in doubt, only of a COMMIT.
     """
 
     codes: str
@@ -42,6 +46,7 @@ class Meaning:
     mend: str
     kind: type[DatabaseError] = DatabaseError
     outage: bool = True
+    neutral: type[sa.exc.DBAPIError] | None = None
 
     def fits(self, code: str, text: str) -> bool:
         """Whether an error means this: by its code if it has one, else by its text."""
@@ -57,9 +62,10 @@ MEANINGS = (
     Meaning("", r"'cryptography' package is required", "signing in without encryption needs the module cryptography", "pip install cryptography, or encrypt the connection (database.ssl)"),
     Meaning("3D 1049", r"database .* does not exist", "there is no database of that name", "create it (opal-db init --create-database), or correct the name"),
     Meaning("42501 1044 1142 1143 1227 1370", r"permission denied", "the user may not do this", "let somebody who may do it, or grant it; PostgreSQL needs GRANT CREATE ON SCHEMA for tables, CREATEDB for databases"),
-    Meaning("55P03 1205", "", "something else holds a lock for too long", "look for long transactions, then run the command again", LockTimeoutError),
-    Meaning("SQLITE_BUSY", "", "another process writes to the database and does not finish", "run the command again; if it persists, look for a process that keeps a transaction open", LockTimeoutError),
-    Meaning("57P03 1047 1053", r"starting up|shutting down|not currently accepting|in recovery mode", "the server is starting or stopping", "wait for it: opal-db wait"),
+    Meaning("55P03 1205 3572", "", "something else holds a lock for too long", "look for long transactions, then run the command again", LockTimeoutError, neutral=neutral.LockWaitError),
+    Meaning("SQLITE_BUSY_SNAPSHOT", "", "another process wrote to the database in the meantime", "run the command again", LockTimeoutError, neutral=neutral.SerializationError),
+    Meaning("SQLITE_BUSY", "", "another process writes to the database and does not finish", "run the command again; if it persists, look for a process that keeps a transaction open", LockTimeoutError, neutral=neutral.LockWaitError),
+    Meaning("57P03 1047 1053", r"starting up|shutting down|not currently accepting|in recovery mode", "the server is starting or stopping", "wait for it: opal-db wait", neutral=neutral.InDoubtError),
     Meaning("53300 1040 1203 1226", r"too many (clients|connections)|connection slots are reserved", "the server has no connection left", "lower database.pool.size, or raise the server's limit"),
     Meaning("53200", "", "the server has no memory or no room for locks left", "raise max_locks_per_transaction on the server"),
     Meaning("53100 SQLITE_FULL 1021 1114", r"no space left", "the disk is full", "make room on the disk, then run the command again"),
@@ -71,13 +77,15 @@ MEANINGS = (
     Meaning("SQLITE_CANTOPEN", "", "the file cannot be opened", "check the path and the permissions of its directory"),
     Meaning("SQLITE_IOERR", "", "the file cannot be read or written", "check the disk and what it is mounted with"),
     Meaning("57014 1317 1969 3024", "", "the server ended the statement: it took too long", "raise locks.statement_timeout, or statement_timeout for this user, or run the command when less is going on"),
-    Meaning("40 1020 1213", "", "two transactions got into each other's way", "run the command again"),
+    Meaning("40P01 1213", "", "two transactions got into each other's way", "run the command again", neutral=neutral.DeadlockError),
+    Meaning("40001 1020", "", "two transactions got into each other's way", "run the command again", neutral=neutral.SerializationError),
+    Meaning("40", "", "the server ended the transaction", "run the command again"),
     Meaning("", r"name or service not known|could not translate host|getaddrinfo|name resolution|resolve host|idna", "the host name is not known", "correct database.host"),
     Meaning("", r"query_wait_timeout", "PgBouncer had no connection to the server free in time", "raise its pool_size, or go to the server directly with database.migration_url"),
     Meaning("", r"timeout expired|timed out|connection timeout", "the server did not answer in time", "check the address and the firewall, or raise database.connect_timeout"),
     Meaning("2026 3159", r"\bSSL\b|\bTLS\b|certificate", "the encryption of the connection cannot be agreed on", "check database.ssl, and what the server offers"),
     Meaning("2002", r"connection refused|can't connect|no such file or directory|no route to host|network is unreachable", "no server answers there", "start it, or correct database.host and database.port"),
-    Meaning("08 57P01 57P02 57P04 1927 2006 2013 2055", r"closed the connection|connection.*(lost|closed|reset)|terminating connection|broken pipe|eof detected", "the connection was cut", "run the command again; nothing half done is left where DDL is transactional"),
+    Meaning("08 57P01 57P02 57P04 1927 2006 2013 2055", r"closed the connection|connection.*(lost|closed|reset)|terminating connection|broken pipe|eof detected", "the connection was cut", "run the command again; nothing half done is left where DDL is transactional", neutral=neutral.InDoubtError),
     Meaning("", r"invalid (connection option|URI query parameter|\w+ value)", "the driver does not know an option of the URL", "correct what follows the '?' in database.url"),
     Meaning("42P04 42P06 42P07 42710 1007 1050 1061 1826", "", "something of that name is there already", "rename or drop it; tables, indexes, sequences and views share their names", outage=False),
     Meaning("42704 42883 1305 4161", "", "the database lacks a type or a function that the models use", "install the extension that brings it (CREATE EXTENSION), or change the model", outage=False),
@@ -89,7 +97,11 @@ MEANINGS = (
     Meaning("42622 1059", "", "a name is too long for this database", "give it a shorter name", outage=False),
     Meaning("42830 1005 1215 1822 3780", "", "a foreign key cannot be made as the models say", "let it refer to a column of the same type that is a primary key or unique", outage=False),
     Meaning("22001 22003 22007 22008 22P02 1264 1366 1406", "", "a value does not fit its column", "mend what writes it, or the column", outage=False),
-    Meaning("23 SQLITE_CONSTRAINT 1048 1062 1451 1452 4025", "", "a row breaks a rule of its table", "mend what writes it", outage=False),
+    Meaning("23505 1062 1586 SQLITE_CONSTRAINT_UNIQUE SQLITE_CONSTRAINT_PRIMARYKEY SQLITE_CONSTRAINT_ROWID", "", BROKEN_RULE, WRITER, outage=False, neutral=neutral.UniqueError),
+    Meaning("23001 23503 1216 1217 1451 1452 SQLITE_CONSTRAINT_FOREIGNKEY", "", BROKEN_RULE, WRITER, outage=False, neutral=neutral.ForeignKeyError),
+    Meaning("23502 1048 1364 SQLITE_CONSTRAINT_NOTNULL", "", BROKEN_RULE, WRITER, outage=False, neutral=neutral.NotNullError),
+    Meaning("23514 3819 4025 SQLITE_CONSTRAINT_CHECK", "", BROKEN_RULE, WRITER, outage=False, neutral=neutral.CheckError),
+    Meaning("23 SQLITE_CONSTRAINT", "", BROKEN_RULE, WRITER, outage=False, neutral=neutral.ConstraintError),
 )  # fmt: skip
 """The first one that fits counts."""
 
@@ -162,13 +174,13 @@ def is_database_error(error: BaseException) -> bool:
 
 def is_outage(error: BaseException) -> bool:
     """Whether an exception is a database's, and not the fault of the statement: the disk, the network, a lock, a right."""
-    return is_database_error(error) and _find_meaning(getattr(error, "orig", None) or error).outage
+    return is_database_error(error) and find_meaning(getattr(error, "orig", None) or error).outage
 
 
 def explain(error: BaseException, url: sa.URL, *, doing: str = "") -> DatabaseError:
     """The error as one problem: what it means, where it happened, what to try."""
     original = getattr(error, "orig", None) or error
-    meaning = _find_meaning(original)
+    meaning = find_meaning(original)
     where = "; ".join(part for part in (describe_url(url), doing, _statement(error)) if part)
     said = without_secret(" ".join(PLACE.sub("", str(original)).split()), url)
     what, mend = _refine(meaning, original, url)
@@ -220,7 +232,8 @@ def _find_file_problem(path: Path, *, must_exist: bool) -> Problem | None:
     return None
 
 
-def _find_meaning(original: BaseException) -> Meaning:
+def find_meaning(original: BaseException) -> Meaning:
+    """What a driver's error means."""
     code, text = find_code(original), str(original)
     return next((meaning for meaning in MEANINGS if meaning.fits(code, text)), UNKNOWN)
 

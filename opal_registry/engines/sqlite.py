@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, ExecutionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from opal_registry.engines.neutral import SerializationError
+
 Intent = Literal["read_write", "read_first", "read_only"]
 """What a transaction is for. ``read_first`` may write, but is not expected to (a GET request)."""
 
@@ -33,7 +35,7 @@ STALE_READ = (
 READ_ONLY = "the session was declared read-only: open it without read_only=True, or move the write out of it"
 
 
-class StaleReadError(sa.exc.OperationalError):
+class StaleReadError(SerializationError):
     """A transaction that was expected to read wrote after all, and another one had written since its first read.
 
     Waiting would not help, so that SQLite fails at once. Running the whole transaction again does.

@@ -1,0 +1,91 @@
+"""Errors of statements, raised by what they mean, whichever database and driver says it."""
+
+import sqlalchemy as sa
+
+from opal_registry.engines.constraints import find_rule
+from opal_registry.engines.failures import find_code, find_meaning
+from opal_registry.engines.neutral import (
+    ConstraintError,
+    DeadlockError,
+    InDoubtError,
+    LockWaitError,
+    SerializationError,
+)
+
+COMMITTING = "opal_committing"
+
+AGAIN = "roll the transaction back and run the whole of it again: opal_registry.transactions.in_transaction does"
+ADVICE: dict[type[sa.exc.DBAPIError], str] = {
+    DeadlockError: AGAIN,
+    SerializationError: AGAIN,
+    LockWaitError: "look for a transaction that stays open for long, or let this one wait longer",
+    InDoubtError: (
+        "the connection was lost while the COMMIT was under way: nobody knows whether it took effect. It is not tried "
+        "again; look whether the work was done, or write it so that a repetition does no harm"
+    ),
+}
+"""What the error says beside the driver's words."""
+
+
+def make_neutral(engine: sa.Engine) -> None:
+    """Let an engine raise the errors of :mod:`opal_registry.engines.neutral` in place of SQLAlchemy's.
+
+    Args:
+        engine: The engine; for asyncio its ``sync_engine``.
+    """
+    for event in ("begin", "rollback"):
+        sa.event.listen(engine, event, _end_commit)
+    sa.event.listen(engine, "commit", _begin_commit)
+    sa.event.listen(engine, "commit_twophase", _begin_commit)
+    sa.event.listen(engine, "handle_error", _translate)
+
+
+def _begin_commit(connection: sa.Connection, *_: object) -> None:
+    connection.info[COMMITTING] = True
+
+
+def _end_commit(connection: sa.Connection) -> None:
+    if not connection.invalidated:
+        connection.info.pop(COMMITTING, None)
+
+
+def _translate(context: sa.ExceptionContext) -> sa.exc.DBAPIError | None:
+    original = context.original_exception
+    if not isinstance(original, Exception):
+        return None
+    kind = find_meaning(original).neutral
+    if _is_committing(context):
+        lost = context.is_disconnect or not find_code(original)
+        return _lose(context) if lost or kind is InDoubtError else _make(context, kind)
+    return _make(context, None if kind is InDoubtError else kind)
+
+
+def _is_committing(context: sa.ExceptionContext) -> bool:
+    connection = context.connection
+    return context.statement is None and connection is not None and COMMITTING in connection.info
+
+
+def _lose(context: sa.ExceptionContext) -> InDoubtError:
+    context.is_disconnect = True  # also where the driver says so in its own way: a timeout, an error of the socket
+    error = InDoubtError("COMMIT", None, context.original_exception, connection_invalidated=True)
+    error.add_detail(ADVICE[InDoubtError])
+    return error
+
+
+def _make(context: sa.ExceptionContext, kind: type[sa.exc.DBAPIError] | None) -> sa.exc.DBAPIError | None:
+    shown = context.sqlalchemy_exception
+    if kind is None or not isinstance(shown, sa.exc.DBAPIError):
+        return None
+    error = kind(
+        shown.statement,
+        shown.params,
+        context.original_exception,
+        hide_parameters=shown.hide_parameters,
+        connection_invalidated=shown.connection_invalidated,
+        ismulti=shown.ismulti,
+    )
+    if isinstance(error, ConstraintError):
+        error.rule = find_rule(error)
+    if kind in ADVICE:
+        error.add_detail(ADVICE[kind])
+    return error

@@ -1,0 +1,218 @@
+"""Errors that are called by what they mean, whichever database and driver says it."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from opal_registry.engines.factory import make_async_engine, make_engine
+from opal_registry.engines.neutral import (
+    CheckError,
+    ConstraintError,
+    DeadlockError,
+    ForeignKeyError,
+    InDoubtError,
+    LockWaitError,
+    NotNullError,
+    Rule,
+    SerializationError,
+    UniqueError,
+)
+from opal_registry.settings.database import DatabaseSettings
+from tests.databases import database_of
+from tests.proxy import Moment, Proxy
+
+metadata = sa.MetaData()
+teams = sa.Table("teams", metadata, sa.Column("id", sa.Integer, primary_key=True))
+members = sa.Table(
+    "members",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("team", sa.ForeignKey("teams.id", name="members_team"), nullable=False),
+    sa.Column("name", sa.String(20)),
+    sa.CheckConstraint("id < 100", name="members_few"),
+    sa.UniqueConstraint("team", "name", name="members_name"),
+)
+DRIVERS = {
+    "sqlite": ("pysqlite", "aiosqlite"),
+    "postgresql": ("psycopg", "pg8000", "asyncpg"),
+    "mysql": ("pymysql", "asyncmy"),
+}
+SNAPSHOT = {
+    "postgresql": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "mysql": "SET SESSION innodb_snapshot_isolation = ON",
+}
+"""How a transaction comes to see one state of the database, and may not write over what came later."""
+Work = Callable[[sa.Connection], object]
+ASYNC = {"aiosqlite", "asyncpg", "asyncmy"}
+
+BROKEN: dict[type[ConstraintError], tuple[dict[str, Any], dict[str, Rule]]] = {
+    UniqueError: (
+        {"id": 2, "team": 1, "name": "ada"},
+        {
+            "sqlite": Rule("", "members", ("team", "name")),
+            "postgresql": Rule("members_name", "members", ("team", "name")),
+            "mysql": Rule("members_name"),
+        },
+    ),
+    ForeignKeyError: (
+        {"id": 2, "team": 7},
+        {
+            "sqlite": Rule(),
+            "postgresql": Rule("members_team", "members", ("team",)),
+            "mysql": Rule("members_team", "members", ("team",)),
+        },
+    ),
+    NotNullError: (
+        {"id": 2, "team": None},
+        {
+            "sqlite": Rule("", "members", ("team",)),
+            "postgresql": Rule("", "members", ("team",)),
+            "mysql": Rule("", "", ("team",)),
+        },
+    ),
+    CheckError: (
+        {"id": 200, "team": 1},
+        {
+            "sqlite": Rule("members_few"),
+            "postgresql": Rule("members_few", "members"),
+            "mysql": Rule("members_few", "members"),
+        },
+    ),
+}
+"""What breaks a rule, and what each database says of it."""
+
+
+def run(url: sa.URL, work: Work, **others: Any) -> None:
+    """Do something in a transaction, with whichever driver."""
+    settings = database_of(url.render_as_string(hide_password=False), **others)
+    if url.get_driver_name() in ASYNC:
+        asyncio.run(run_async(settings, work))
+        return
+    engine = make_engine(settings)
+    try:
+        with engine.begin() as connection:
+            work(connection)
+    finally:
+        engine.dispose()
+
+
+async def run_async(settings: DatabaseSettings, work: Work) -> None:
+    engine = make_async_engine(settings)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+def insert(**values: Any) -> Work:
+    return lambda connection: connection.execute(sa.insert(members).values(**values))
+
+
+def test_a_broken_rule_is_called_alike_by_every_driver(any_database_url: str) -> None:
+    url = sa.make_url(any_database_url)
+    kind = url.get_backend_name()
+    run(url, metadata.create_all)
+    run(url, lambda connection: connection.execute(sa.insert(teams).values(id=1)))
+    run(url, insert(id=1, team=1, name="ada"))
+    for driver in DRIVERS[kind]:
+        there = url.set(drivername=f"{kind}+{driver}")
+        for error, (values, rules) in BROKEN.items():
+            with pytest.raises(sa.exc.IntegrityError) as caught:
+                run(there, insert(**values))
+            assert type(caught.value) is error, driver
+            assert caught.value.rule == rules[kind], driver
+
+
+def add_teams(url: sa.URL) -> None:
+    """Two rows, so that transactions can get into each other's way."""
+    run(url, metadata.create_all)
+    run(url, lambda connection: connection.execute(sa.insert(teams), [{"id": 1}, {"id": 2}]))
+
+
+def touch(number: int) -> sa.Update:
+    return sa.update(teams).where(teams.c.id == number).values(id=number)
+
+
+@pytest.mark.parametrize("server", ["postgres", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+def test_a_deadlock_is_called_one_by_every_driver(server: str, request: pytest.FixtureRequest) -> None:
+    url = sa.make_url(request.getfixturevalue(f"{server}_url"))
+    add_teams(url)
+    for driver in DRIVERS[url.get_backend_name()]:
+        there = url.set(drivername=f"{url.get_backend_name()}+{driver}")
+        both = threading.Barrier(2)
+
+        def work(connection: sa.Connection, first: int, both: threading.Barrier = both) -> None:
+            connection.execute(touch(first))
+            both.wait(20)
+            connection.execute(touch(3 - first))
+
+        with ThreadPoolExecutor(2) as threads:
+            done = [threads.submit(run, there, partial(work, first=first)) for first in (1, 2)]
+        [error] = [error for each in done if (error := each.exception())]
+        assert type(error) is DeadlockError, driver
+        assert "in_transaction" in str(error)
+
+
+@pytest.mark.parametrize("server", ["postgres", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+def test_a_lost_race_is_called_one_by_every_driver(server: str, request: pytest.FixtureRequest) -> None:
+    url = sa.make_url(request.getfixturevalue(f"{server}_url"))
+    add_teams(url)
+    for driver in DRIVERS[url.get_backend_name()]:
+
+        def work(connection: sa.Connection) -> None:
+            connection.exec_driver_sql(SNAPSHOT[url.get_backend_name()])
+            connection.execute(sa.select(teams)).all()
+            run(url, lambda other: other.execute(sa.update(teams).where(teams.c.id < 50).values(id=teams.c.id + 10)))
+            connection.execute(sa.update(teams).values(id=teams.c.id + 100))
+
+        with pytest.raises(SerializationError, match="run the whole of it again"):
+            run(url.set(drivername=f"{url.get_backend_name()}+{driver}"), work)
+        run(url, lambda connection: connection.execute(sa.update(teams).values(id=teams.c.id - 10)))
+
+
+@pytest.mark.parametrize("server", ["postgres", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+def test_a_commit_that_is_cut_leaves_in_doubt_with_every_driver(server: str, request: pytest.FixtureRequest) -> None:
+    url = sa.make_url(request.getfixturevalue(f"{server}_url"))
+    assert url.port
+    run(url, metadata.create_all)
+    insert_team = sa.insert(teams).values(id=1)
+    for driver in DRIVERS[url.get_backend_name()]:
+        commit = {"pg8000": b"commit", "pymysql": b"\x03COMMIT", "asyncmy": b"\x03COMMIT"}.get(driver, b"COMMIT")
+        moment: Moment = "after" if driver in ASYNC else "before"
+        for words in (commit, b"INSERT"):
+            with Proxy(url.port, words, moment) as proxy:
+                there = url.set(drivername=f"{url.get_backend_name()}+{driver}", host="127.0.0.1", port=proxy.port)
+                with pytest.raises(sa.exc.DBAPIError) as caught:
+                    run(there, lambda connection: connection.execute(insert_team))
+                assert proxy.cuts == 1
+            assert isinstance(caught.value, InDoubtError) is (words == commit), (driver, caught.value)
+            assert caught.value.connection_invalidated, driver
+        run(url, lambda connection: connection.execute(sa.delete(teams)))
+
+
+def test_a_writer_who_waits_in_vain_says_so(any_database_url: str) -> None:
+    url = sa.make_url(any_database_url)
+    add_teams(url)
+    soon = {
+        "sqlite": "SELECT 1",
+        "postgresql": "SET LOCAL lock_timeout = '10ms'",
+        "mysql": "SET SESSION innodb_lock_wait_timeout = 1",
+    }
+
+    def wait(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(soon[url.get_backend_name()])
+        connection.execute(touch(1))
+
+    def hold(connection: sa.Connection) -> None:
+        connection.execute(touch(1))
+        with pytest.raises(LockWaitError, match="stays open for long"):
+            run(url, wait, pool={"timeout": 0})
+
+    run(url, hold)
