@@ -243,7 +243,8 @@ def make_arguments(address: Address, database: DatabaseSettings) -> dict[str, An
     is_psycopg = address.driver == "psycopg"
     named = {"database": "dbname"} if is_psycopg else {}
     given = {named.get(key, key): getattr(address, key) for key in ("host", "port", "user", "password", "database")}
-    ours = {"application_name": NAME} if is_psycopg else {"program_name": NAME, "charset": "utf8mb4"}
+    name = database.application_name or NAME
+    ours = {"application_name": name} if is_psycopg else {"program_name": name, "charset": "utf8mb4"}
     ours |= _make_tls_arguments(database.ssl, is_psycopg=is_psycopg) if database.ssl else {}
     wait = max(1, round(min(database.connect_timeout, LONGEST_WAIT)))
     return {key: value for key, value in given.items() if value} | ours | address.query | {"connect_timeout": wait}

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import pool
 
-from opal_registry.engines.arguments import make_arguments
+from opal_registry.engines.arguments import make_arguments, make_process_name
 from opal_registry.engines.factory import make_async_engine, make_engine, make_server_engines, with_intent
 from opal_registry.errors import ConfigError
 from opal_registry.settings.database import DatabaseSettings
@@ -59,7 +59,7 @@ def test_the_pool_is_as_configured() -> None:
 
     assert isinstance(engine.pool, pool.QueuePool)
     assert (engine.pool.size(), engine.pool._max_overflow, engine.pool._timeout) == (3, 4, 2)
-    assert (engine.pool._recycle, engine.pool._pre_ping) == (60, True)
+    assert engine.pool._recycle == 60
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
@@ -231,12 +231,12 @@ def test_an_asyncio_engine_signs_in_too(postgres: Cluster) -> None:
 def test_the_server_sees_who_connects(postgres_url: str) -> None:
     engine = engine_of(postgres_url)
     with engine.connect() as connection:
-        assert connection.execute(sa.text("SHOW application_name")).scalar() == "opal_registry"
+        assert connection.execute(sa.text("SHOW application_name")).scalar() == make_process_name("opal_registry")
     engine.dispose()
 
 
 def test_a_connection_that_died_in_the_pool_is_replaced(postgres: Cluster) -> None:
-    engine = engine_of(postgres.url())
+    engine = engine_of(postgres.url(), pool={"ping_after": 0})
     with engine.connect() as connection:
         pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar()
     postgres.execute(f"SELECT pg_terminate_backend({pid}, 5000)")

@@ -396,11 +396,11 @@ def test_settings_are_described_with_origins_and_without_secrets(tmp_path: Path)
 
 
 def test_what_is_set_but_not_used_yet_is_named(tmp_path: Path) -> None:
-    text = "database: {url: 'x://y', replicas: [{url: 'x://a'}], pool: {size: 1, pooler: pgbouncer}}\nchecks: {silence: {}}\n"
+    text = "database: {url: 'x://y', replicas: [{url: 'x://a'}], routing: {reads: replica}}\nchecks: {silence: {}}\n"
 
     assert reserved_in_use(load(tmp_path, text, OPAL_BINDS__A__URL="x://y")) == [
-        "database.pool.pooler",
         "database.replicas",
+        "database.routing",
         "checks",
     ]
 

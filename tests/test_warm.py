@@ -309,7 +309,7 @@ class TestTheAddress:
 
     @pytest.mark.parametrize("values", PLAIN, ids=str)
     def test_is_called_as_an_engine_does_but_not_for_long(self, values: dict[str, Any]) -> None:
-        settings = database(values)
+        settings = database({**values, "application_name": "suite"})
         patience = {"connect_timeout": min(3, values.get("connect_timeout", 3))}
 
         assert make_arguments(make_address(settings), settings) == sent_by_an_engine(settings) | patience
@@ -324,7 +324,8 @@ class TestTheAddress:
         driver=st.sampled_from(["postgresql", "mysql"]),
     )
     def test_may_be_of_any_parts(self, **parts: Any) -> None:
-        settings = DatabaseSettings.model_validate({key: value for key, value in parts.items() if value is not None})
+        given = {key: value for key, value in parts.items() if value is not None}
+        settings = DatabaseSettings.model_validate(given | {"application_name": "suite"})
         address = make_address(settings)
 
         assert str(address) == describe_url(make_url(settings))

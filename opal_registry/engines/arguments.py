@@ -7,9 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from opal_registry.engines.limits import make_silence_arguments
 from opal_registry.settings.database import DatabaseSettings, SslSettings
 
-APPLICATION_NAME = "opal_registry"
+PROGRAM = "opal_registry"
+"""What connects, where nothing more is known."""
+
 LONGEST_NAME = 63
 """So many bytes of an application's name PostgreSQL keeps."""
 
@@ -17,32 +20,62 @@ FALLS_BACK = {driver: {None, "allow", "prefer"} for driver in ("asyncpg", "pymys
 """Drivers that can try encryption and do without; to the others ``prefer`` is the same as ``require``."""
 
 
-def make_arguments(url: sa.URL, settings: DatabaseSettings, *, for_run: bool = False) -> dict[str, Any]:
+def make_arguments(
+    url: sa.URL, settings: DatabaseSettings, *, program: str = PROGRAM, for_run: bool = False
+) -> dict[str, Any]:
     """What a driver is told beside the URL; what the URL says itself it is not told again.
 
     Args:
         url: The database.
         settings: How it is reached.
+        program: What connects, for the server's list of connections.
         for_run: Whether the connection is for one run only: the server is told whose, and nothing is prepared on it.
 
     Raises:
         OSError: If a certificate cannot be read.
         ssl.SSLError: If it is none.
     """
-    wait = max(1, round(settings.connect_timeout))
-    application = make_run_name() if for_run else APPLICATION_NAME
+    driver, wait = url.get_driver_name(), max(1, round(settings.connect_timeout))
     arguments: dict[str, dict[str, Any]] = {
         "pysqlite": {"check_same_thread": False},
-        "psycopg": {"connect_timeout": wait, "application_name": application},
-        "asyncpg": {"timeout": wait, "server_settings": {"application_name": application}},
-        "pg8000": {"timeout": wait, "application_name": application},
-        "pymysql": {"connect_timeout": wait, "charset": "utf8mb4", "program_name": application},
-        "asyncmy": {"connect_timeout": wait, "charset": "utf8mb4", "program_name": application},
+        "psycopg": {"connect_timeout": wait},
+        "asyncpg": {"timeout": wait},
+        "pg8000": {"timeout": wait},
+        "pymysql": {"connect_timeout": wait, "charset": "utf8mb4"},
+        "asyncmy": {"connect_timeout": wait, "charset": "utf8mb4"},
     }
     if for_run:
         arguments["psycopg"]["prepare_threshold"] = None
-    ours = arguments.get(url.get_driver_name(), {}) | _make_tls_arguments(url, settings.ssl)
+    ours = arguments.get(driver, {}) | make_silence_arguments(driver, settings, for_run=for_run)
+    ours |= _make_tls_arguments(url, settings.ssl)
+    name = make_run_name() if for_run else settings.application_name or make_process_name(program)
+    ours |= _make_name_argument(driver, name)
     return {name: value for name, value in ours.items() if name not in url.query}
+
+
+def name_processes(engine: sa.Engine, settings: DatabaseSettings, *, program: str = PROGRAM) -> None:
+    """Let each connection carry the number of the process that makes it, which may be forked from that of the engine."""
+    if settings.application_name is not None:
+        return
+
+    def name(_dialect: object, _record: object, _args: object, params: dict[str, Any]) -> None:
+        ours = _make_name_argument(engine.dialect.driver, make_process_name(program))
+        params |= {key: value for key, value in ours.items() if key not in engine.url.query}
+
+    sa.event.listen(engine, "do_connect", name)
+
+
+def make_process_name(program: str) -> str:
+    """The name under which a server sees this process: what it is, on which host, and its number there.
+
+    Example:
+        >>> make_process_name("standupbot").startswith("standupbot "), make_process_name("x").endswith(f":{os.getpid()}")
+        (True, True)
+    """
+    end = f":{os.getpid()}"
+    room = LONGEST_NAME - len(program.encode()) - len(" ") - len(end)
+    host = socket.gethostname().encode()[: max(room, 0)].decode(errors="ignore")
+    return f"{program} {host}{end}"
 
 
 def make_run_name() -> str:
@@ -52,9 +85,18 @@ def make_run_name() -> str:
         >>> make_run_name().startswith("opal-db "), make_run_name().endswith(f":{os.getpid()}")
         (True, True)
     """
-    end = f":{os.getpid()}"
-    host = socket.gethostname().encode()[: LONGEST_NAME - len("opal-db ") - len(end)].decode(errors="ignore")
-    return f"opal-db {host}{end}"
+    return make_process_name("opal-db")
+
+
+def _make_name_argument(driver: str, name: str) -> dict[str, Any]:
+    arguments: dict[str, dict[str, Any]] = {
+        "psycopg": {"application_name": name},
+        "asyncpg": {"server_settings": {"application_name": name}},
+        "pg8000": {"application_name": name},
+        "pymysql": {"program_name": name},
+        "asyncmy": {"program_name": name},
+    }
+    return arguments.get(driver, {})
 
 
 def _make_tls_arguments(url: sa.URL, tls: SslSettings | None) -> dict[str, Any]:

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from opal_registry.engines import mysql, sqlite
-from opal_registry.engines.arguments import make_arguments
+from opal_registry.engines.arguments import PROGRAM, make_arguments, name_processes
+from opal_registry.engines.forks import guard_forks
 from opal_registry.engines.frozen import is_frozen, open_frozen
+from opal_registry.engines.limits import limit_waiting
 from opal_registry.engines.migration import ask_little, make_migration_url, take_role
+from opal_registry.engines.patience import ping_idle
 from opal_registry.engines.pool import make_pool_options
+from opal_registry.engines.pooler import make_pooler_arguments
 from opal_registry.engines.schemas import leave_out_schemas
 from opal_registry.engines.translation import make_neutral
 from opal_registry.engines.url import get_sqlite_path, is_memory, make_url
@@ -29,18 +33,21 @@ PACKAGES = {"MySQLdb": "mysqlclient", "mysql": "mysql-connector-python"}
 """The distribution that brings a module, where it has another name."""
 
 
-def make_engine(settings: DatabaseSettings, *, where: str = "") -> sa.Engine:
+def make_engine(settings: DatabaseSettings, *, where: str = "", program: str = PROGRAM) -> sa.Engine:
     """Make an engine for one configured database; nothing is connected.
 
     Args:
         settings: The database.
         where: Where its URL stands, for error texts.
+        program: What connects, for the server's list of connections.
 
     Raises:
-        ConfigError: If the URL cannot be meant, or its driver is not installed.
+        ConfigError: If the URL cannot be meant, its driver is not installed, or its pool cannot be.
     """
     url = make_url(settings, where=where)
-    engine = _create(sa.create_engine, url, settings, where, **make_pool_options(url, settings.pool, where=where))
+    options = make_pool_options(url, settings.pool, where=where)
+    engine: sa.Engine = _create(sa.create_engine, url, settings, where, program=program, **options)
+    _keep_well(engine, settings, program)
     return _make_safe(engine, settings)
 
 
@@ -75,8 +82,13 @@ def make_server_engines(settings: DatabaseSettings) -> list[sa.Engine]:
     return engines
 
 
-def make_async_engine(settings: DatabaseSettings, *, where: str = "") -> "AsyncEngine":
+def make_async_engine(settings: DatabaseSettings, *, where: str = "", program: str = PROGRAM) -> "AsyncEngine":
     """Make an asyncio engine for one configured database; nothing is connected.
+
+    Args:
+        settings: The database.
+        where: Where its URL stands, for error texts.
+        program: What connects, for the server's list of connections.
 
     Raises:
         ConfigError: As :func:`make_engine`, and if greenlet is not installed.
@@ -88,7 +100,8 @@ def make_async_engine(settings: DatabaseSettings, *, where: str = "") -> "AsyncE
 
     url = make_url(settings, where=where, use_async=True)
     options = make_pool_options(url, settings.pool, use_async=True, where=where)
-    engine: AsyncEngine = _create(create_async_engine, url, settings, where, **options)
+    engine: AsyncEngine = _create(create_async_engine, url, settings, where, program=program, **options)
+    _keep_well(engine.sync_engine, settings, program)
     _make_safe(engine.sync_engine, settings)
     return engine
 
@@ -116,11 +129,12 @@ def for_looking(engine: sa.Engine) -> sa.Engine:
 
 def _make_direct(url: sa.URL, settings: DatabaseSettings, where: str) -> sa.Engine:
     """An engine for a few transactions of one run, whose process the server is told."""
-    options = {"use_native_hstore": False} if url.get_driver_name() == "psycopg" else {}
+    options: dict[str, Any] = {"use_native_hstore": False} if url.get_driver_name() == "psycopg" else {}
     url = url.difference_update_query(["application_name", "program_name"])
     engine: sa.Engine = _create(sa.create_engine, url, settings, where, for_run=True, poolclass=sa.NullPool, **options)
     if engine.dialect.driver == "psycopg":
         ask_little(engine.dialect)
+    limit_waiting(engine, settings, for_run=True)
     return _make_safe(engine, settings)
 
 
@@ -130,13 +144,15 @@ def _create(
     settings: DatabaseSettings,
     where: str,
     *,
+    program: str = PROGRAM,
     for_run: bool = False,
     **options: Any,
 ) -> Any:
+    pooled = {} if for_run else make_pooler_arguments(url, settings, where=where)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", sa.exc.SAWarning)  # an option that is ignored is not what anybody wanted
-            arguments = make_arguments(url, settings, for_run=for_run)
+            arguments = pooled | make_arguments(url, settings, program=program, for_run=for_run)
             engine = create(url, connect_args=arguments, hide_parameters=True, **options)
             engine.dialect.create_connect_args(url)
             return engine
@@ -163,6 +179,16 @@ def _find_mistake(error: Exception, url: sa.URL, where: str) -> Problem:
         return Problem(what, where, "correct ssl.root_cert, ssl.cert and ssl.key")
     what = f"the URL holds an option that {driver} cannot use: {str(error).partition('; ')[0]}"
     return Problem(what, where, "correct what follows the '?' in the URL")
+
+
+def _keep_well(engine: sa.Engine, settings: DatabaseSettings, program: str) -> None:
+    """Let connections that are kept survive what happens to servers, networks and processes meanwhile."""
+    name_processes(engine, settings, program=program)
+    limit_waiting(engine, settings)
+    if engine.dialect.name != "sqlite":
+        ping_idle(engine, after=settings.pool.ping_after)
+    if not is_memory(engine.url):  # of that a forked process has a copy of its own
+        guard_forks(engine)
 
 
 def _make_safe(engine: sa.Engine, settings: DatabaseSettings) -> sa.Engine:

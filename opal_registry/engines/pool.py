@@ -49,7 +49,6 @@ def make_pool_options(
     options: dict[str, Any] = {
         "poolclass": (ASYNC_KINDS if use_async else KINDS)[kind],
         "pool_recycle": settings.recycle,
-        "pool_pre_ping": url.get_backend_name() != "sqlite",
     }
     if kind in {"queue", "singleton"}:
         options["pool_size"] = settings.size

@@ -160,10 +160,10 @@ class PoolSettings(Section):
     """How long to wait for a free one."""
     recycle: PositiveDuration = 1800.0
     """After how long a connection is replaced."""
-    ping_after: Annotated[Duration, Field(json_schema_extra=RESERVED)] = 1.0
-    """After how long unused a connection is tested before use; checked, not yet used."""
-    pooler: Annotated[Literal["none", "pgbouncer"], Field(json_schema_extra=RESERVED)] = "none"
-    """What stands between the application and the server; checked, not yet used."""
+    ping_after: Duration = 1.0
+    """After how long unused a connection is tested before use; 0 is always."""
+    pooler: Literal["none", "pgbouncer"] = "none"
+    """What stands between the application and the server: PgBouncer, in transaction mode."""
 
     @model_validator(mode="after")
     def _counts_what_it_keeps(self) -> Self:
@@ -194,7 +194,13 @@ class DatabaseSettings(Connection):
     """One database: how it is reached, and how connections to it are kept."""
 
     connect_timeout: PositiveDuration = 10.0
-    """How long to wait for the server to answer."""
+    """How long to wait for the server to answer when connecting."""
+    network_timeout: Duration = 30.0
+    """How long the network may be silent before a connection is given up; 0 leaves it to the system."""
+    statement_timeout: PositiveDuration | None = None
+    """How long one statement of an application may take; no limit but the server's own if it is not set."""
+    application_name: Text | None = None
+    """How the server shows a connection; else the sub-app, the host and the number of the process."""
     pool: PoolSettings = PoolSettings()
     """The connections that are kept open."""
     migration_url: Annotated[Secret | None, Field(examples=["postgresql://opal_deploy@db.example/suite"])] = None

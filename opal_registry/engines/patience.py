@@ -1,0 +1,43 @@
+"""Testing connections that were idle for long, and no others: a busy pool pays nothing, a restarted server is survived."""
+
+from time import monotonic
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+IDLE_SINCE = "opal_idle_since"
+
+
+def ping_idle(engine: sa.Engine, *, after: float) -> None:
+    """Test a kept connection before it is used again, if it was idle for long; a dead one is replaced, with all as old.
+
+    The habit is HikariCP's (``aliveBypassWindowMs``). A connection that was just made is not tested.
+
+    Args:
+        engine: The engine; for asyncio its ``sync_engine``.
+        after: From how many seconds on it was idle for long; 0 is always.
+    """
+    dialect = engine.dialect
+
+    def remember(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info[IDLE_SINCE] = monotonic()
+
+    def test(connection: DBAPIConnection, record: ConnectionPoolEntry, _fairy: object) -> None:
+        since = record.info.get(IDLE_SINCE)
+        if since is not None and monotonic() - since >= after and not _answers(dialect, connection):
+            raise sa.exc.InvalidatePoolError
+
+    sa.event.listen(engine, "checkin", remember)
+    sa.event.listen(engine, "checkout", test)
+
+
+def _answers(dialect: sa.Dialect, connection: DBAPIConnection) -> bool:
+    try:
+        return dialect.do_ping(connection)
+    except OSError:
+        return False
+    except dialect.loaded_dbapi.Error as error:
+        if dialect.is_disconnect(error, connection, None):
+            return False
+        raise
