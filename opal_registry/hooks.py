@@ -125,4 +125,4 @@ def _nothing_lost(session: OpalSession, connection: sa.Connection) -> Iterator[N
 
 
 def _make_session(connection: sa.Connection) -> OpalSession:
-    return OpalSession(bind=connection, join_transaction_mode="create_savepoint")
+    return OpalSession(bind=connection, join_transaction_mode="create_savepoint", close_resets_only=True)

@@ -23,7 +23,7 @@ from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, guarded, quiet_step
 from opal_registry.requirements import check_requirements
 from opal_registry.sessions import OpalSession, make_async_session_factory, make_session_factory
-from opal_registry.settings.model import Settings
+from opal_registry.settings.model import PRODUCTION, Settings
 from opal_registry.settings.sources import load_settings
 from opal_registry.suite import Suite, load_suite
 
@@ -44,7 +44,7 @@ class Registry:
         step: Told of each import of a plugin's code before it happens.
 
     Example:
-        >>> from opal_registry.settings.model import Settings
+        >>> from opal_registry.settings.model import PRODUCTION, Settings
         >>> with Registry(Settings(database={"url": "sqlite://"}), sub_apps=["core"]) as registry:
         ...     with registry.session_scope() as session:
         ...         session.scalar(sa.text("SELECT 41 + 1"))
@@ -126,13 +126,13 @@ class Registry:
     def session_factory(self) -> sa_orm.sessionmaker[OpalSession]:
         """The factory of sessions; calling it opens nothing."""
         engines = {bind: partial(self.engine, bind) for bind in self.settings.databases}
-        return make_session_factory(engines, self._bind_of)
+        return make_session_factory(engines, self._bind_of, debug=self._debug)
 
     @cached_property
     def async_session_factory(self) -> "async_sessionmaker[AsyncSession]":
         """The factory of asyncio sessions; calling it opens nothing."""
         engines = {bind: partial(self._sync_engine, bind) for bind in self.settings.databases}
-        return make_async_session_factory(engines, self._bind_of)
+        return make_async_session_factory(engines, self._bind_of, debug=self._debug)
 
     def engine(self, bind: str = "default") -> sa.Engine:
         """The engine of a configured database, made on first use; nothing is connected.
@@ -245,6 +245,10 @@ class Registry:
                 if self._kept is None:
                     self._kept = Engines(self.settings, partial(_announce, self.discovery))
         return self._kept
+
+    @property
+    def _debug(self) -> bool:
+        return self.settings.environment != PRODUCTION
 
     def _sync_engine(self, bind: str) -> sa.Engine:
         return self.async_engine(bind).sync_engine

@@ -10,6 +10,7 @@ from sqlalchemy.sql import visitors
 from opal_registry.engines.factory import with_intent
 from opal_registry.engines.sqlite import Intent
 from opal_registry.errors import OpalError, Problem
+from opal_registry.usage import CheckedSession
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -19,14 +20,14 @@ class ReadOnlySessionError(OpalError):
     """A session that was declared read-only was asked to write."""
 
 
-class OpalSession(sa_orm.Session):
+class OpalSession(CheckedSession):
     """A session with an intent: what its transactions are for.
 
     Args:
         engines: For each bind key what returns its engine; absent where ``bind`` says it all.
         bind_of: The bind key of a table.
         intent: ``read_write``, ``read_first`` (may write, but is not expected to) or ``read_only``.
-        **options: What :class:`sqlalchemy.orm.Session` takes.
+        **options: What :class:`opal_registry.usage.CheckedSession` takes.
     """
 
     def __init__(
@@ -60,26 +61,26 @@ class OpalSession(sa_orm.Session):
 
 
 def make_session_factory(
-    engines: Mapping[str, Callable[[], sa.Engine]], bind_of: Callable[[sa.Table], str]
+    engines: Mapping[str, Callable[[], sa.Engine]], bind_of: Callable[[sa.Table], str], *, debug: bool = False
 ) -> sa_orm.sessionmaker[OpalSession]:
     """Make a factory of sessions; its sessions connect when they first need to.
 
     Args:
         engines: For each bind key what returns its engine.
         bind_of: The bind key of a table.
+        debug: Look more closely at how the sessions are used.
     """
-    return sa_orm.sessionmaker(class_=OpalSession, engines=engines, bind_of=bind_of)
+    return sa_orm.sessionmaker(class_=OpalSession, engines=engines, bind_of=bind_of, debug=debug)
 
 
 def make_async_session_factory(
-    engines: Mapping[str, Callable[[], sa.Engine]], bind_of: Callable[[sa.Table], str]
+    engines: Mapping[str, Callable[[], sa.Engine]], bind_of: Callable[[sa.Table], str], *, debug: bool = False
 ) -> "async_sessionmaker[AsyncSession]":
     """The same for asyncio; ``engines`` return the ``sync_engine`` of asyncio engines."""
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-    return async_sessionmaker(
-        class_=AsyncSession, sync_session_class=OpalSession, engines=engines, bind_of=bind_of, expire_on_commit=False
-    )
+    options: dict[str, Any] = {"engines": engines, "bind_of": bind_of, "debug": debug, "expire_on_commit": False}
+    return async_sessionmaker(class_=AsyncSession, sync_session_class=OpalSession, **options)
 
 
 def _find_table(clause: Any) -> sa.Table | None:
