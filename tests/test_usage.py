@@ -147,9 +147,11 @@ class TestFromTheWrongWorld:
             session.sync_session.execute(ONE)
         session.sync_session.close()
 
-    def test_an_object_that_would_have_to_ask(self, registry: Registry) -> None:
+    def test_an_object_that_would_have_to_ask(self, postgres_url: str) -> None:
         async def main() -> str:
+            registry = registry_of(postgres_url.replace("psycopg", "asyncpg"))
             async with registry, registry.async_session_scope() as session:
+                await (await session.connection()).run_sync(User.metadata.create_all, [User.metadata.tables["users"]])
                 ada = User(username="ada")
                 session.add(ada)
                 await session.flush()
