@@ -131,13 +131,13 @@ class TestTwoAtOnce:
     def test_tasks_are_refused(self, registry: Registry) -> None:
         async def main() -> list[object]:
             async with registry, registry.async_session_scope() as session:
-                both = session.scalar(ONE), session.scalar(ONE)
-                return list(await asyncio.gather(*both, return_exceptions=True))
+                tasks = [asyncio.create_task(session.scalar(ONE), name=name) for name in ("first", "second")]
+                return list(await asyncio.gather(*tasks, return_exceptions=True))
 
         first, second = asyncio.run(main())
         assert first == 1
         assert isinstance(second, SharedSessionError)
-        assert "task 'Task-3' calls scalar() while task 'Task-2' is in scalar()" in str(second)
+        assert "task 'second' calls scalar() while task 'first' is in scalar()" in str(second)
 
 
 class TestFromTheWrongWorld:
