@@ -17,6 +17,7 @@ from sqlalchemy import orm as sa_orm
 
 from opal_registry.base import Base
 from opal_registry.discovery import Choice, Discovery, Fault, discover
+from opal_registry.engines.arguments import PROGRAM
 from opal_registry.engines.keeping import Engines
 from opal_registry.engines.sqlite import Intent
 from opal_registry.errors import ConfigError, PluginError, Problem
@@ -243,8 +244,16 @@ class Registry:
         if self._kept is None:
             with self._lock:
                 if self._kept is None:
-                    self._kept = Engines(self.settings, partial(_announce, self.discovery))
+                    self._kept = Engines(self.settings, partial(_announce, self.discovery), program=self._program)
         return self._kept
+
+    @property
+    def _program(self) -> str:
+        """The sub-app that this process is about: the one that no other one here requires."""
+        apps = self.discovery.sub_apps
+        required = {name for app in apps for name in app.needs}
+        heads = [app.name for app in apps if app.name not in required]
+        return heads[0] if len(heads) == 1 else PROGRAM
 
     @property
     def _debug(self) -> bool:

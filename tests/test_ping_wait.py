@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from opal_registry.doctor import wait_until_ready
 from opal_registry.errors import DatabaseError
+from opal_registry.ping import wait_until_ready
 from tests.databases import registry_of
 from tests.distributions import Site
 from tests.postgres import Cluster

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from opal_registry.doctor import ping
 from opal_registry.errors import DatabaseError
 from opal_registry.init import init
+from opal_registry.ping import ping
 from opal_registry.status import get_events, get_status
 from tests.databases import engine_of, registry_of
 from tests.distributions import Site

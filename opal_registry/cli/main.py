@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from opal_registry.cli import config, lint, migrations
+from opal_registry.cli import config, doctor, lint, migrations
 from opal_registry.cli.command import (
     COMMON,
     ConfigOption,
@@ -181,7 +181,7 @@ def _apps_show(
 def _ping(run: Invocation) -> None:
     """Connect to every configured database once; exit code 4 if one does not answer."""
     from opal_registry.cli import views
-    from opal_registry.doctor import ping
+    from opal_registry.ping import ping
 
     with run.step("connecting"):
         pulses = ping(run.registry)
@@ -202,7 +202,7 @@ def _wait(
 ) -> None:
     """Wait until every configured database answers; exit code 4 if one does not in time."""
     from opal_registry.cli import views
-    from opal_registry.doctor import wait_until_ready
+    from opal_registry.ping import wait_until_ready
 
     seconds = views.parse_timeout(timeout)
     said: set[str] = set()
@@ -217,6 +217,7 @@ def _wait(
     run.output.show(views.ping_document(pulses), *views.ping_view(pulses))
 
 
+doctor.register(app)
 migrations.register(app)
 lint.register(app)
 

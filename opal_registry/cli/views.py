@@ -6,9 +6,9 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from opal_registry.cli.output import Sheet, counted, error_document
-from opal_registry.doctor import Pulse
 from opal_registry.errors import ConfigError, DatabaseError, Problem
 from opal_registry.init import InitReport, SubAppReport
+from opal_registry.ping import Pulse
 from opal_registry.settings.kinds import parse_duration
 from opal_registry.status import StatusReport, SubAppStatus
 from opal_registry.store.events import Event

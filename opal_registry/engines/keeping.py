@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from opal_registry.engines.arguments import PROGRAM
 from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
 from opal_registry.engines.url import is_memory
 from opal_registry.errors import ConfigError, Problem
@@ -26,10 +27,13 @@ class Engines:
     Args:
         settings: What is configured.
         announce: Told of each new engine and of its bind key; if that fails, there is no engine.
+        program: What connects, for the servers' lists of connections.
     """
 
-    def __init__(self, settings: Settings, announce: Callable[[sa.Engine, str], None]) -> None:
-        self._settings, self._announce = settings, announce
+    def __init__(
+        self, settings: Settings, announce: Callable[[sa.Engine, str], None], *, program: str = PROGRAM
+    ) -> None:
+        self._settings, self._announce, self._program = settings, announce, program
         self._usual: dict[str, sa.Engine] = {}
         self._for_ddl: dict[str, sa.Engine] = {}
         self._async: dict[str, AsyncEngine] = {}
@@ -44,9 +48,7 @@ class Engines:
         Raises:
             ConfigError: If the database is not configured, or its URL or driver cannot be used.
         """
-        return self._usual.get(bind) or self._keep(
-            self._usual, bind, lambda: make_engine(self._database(bind), where=self._settings.place_of(bind))
-        )
+        return self._usual.get(bind) or self._keep(self._usual, bind, lambda: make_engine(**self._wanted(bind)))
 
     def get_for_ddl(self, bind: str) -> sa.Engine:
         """The engine that DDL goes through; for a SQLite database in memory that of :meth:`get`.
@@ -70,9 +72,7 @@ class Engines:
         Raises:
             ConfigError: As :meth:`get`, and if what asyncio needs is not installed.
         """
-        return self._async.get(bind) or self._keep(
-            self._async, bind, lambda: make_async_engine(self._database(bind), where=self._settings.place_of(bind))
-        )
+        return self._async.get(bind) or self._keep(self._async, bind, lambda: make_async_engine(**self._wanted(bind)))
 
     def close(self) -> None:
         """Close every connection that is not in use, from outside of an event loop; new engines are made when asked for."""
@@ -110,6 +110,10 @@ class Engines:
             for kept in (self._usual, self._for_ddl, self._async):
                 kept.clear()
         return engines, async_engines
+
+    def _wanted(self, bind: str) -> dict[str, Any]:
+        settings = self._database(bind)
+        return {"settings": settings, "where": self._settings.place_of(bind), "program": self._program}
 
     def _database(self, bind: str) -> DatabaseSettings:
         databases = self._settings.databases

@@ -62,6 +62,17 @@ class LocksSettings(Section):
     """How long one statement of a revision may take, on PostgreSQL; no limit but the server's own if it is not set."""
 
 
+class DeploymentSettings(Section):
+    """How often the application runs, for what opal-db doctor computes."""
+
+    instances: Annotated[Whole, Field(ge=1, le=10_000)] = 1
+    """How many containers or machines run it at most, while one release takes over from another too."""
+    workers: Annotated[Whole, Field(ge=1, le=1000)] = 1
+    """How many processes each of them has."""
+    reserve: Annotated[Whole, Field(ge=0, le=10_000)] = 5
+    """How many connections to a server are left to others: operators, migrations, other programs."""
+
+
 class ChecksSettings(Section):
     """Which findings of the checks are known. Checked by this release, not yet used."""
 
@@ -88,6 +99,8 @@ class Settings(Section):
     """Further databases, each of the same shape, by the key that sub-apps name as their bind."""
     sub_apps: SubAppsSettings = SubAppsSettings()
     """Which sub-apps take part."""
+    deployment: DeploymentSettings = DeploymentSettings()
+    """How often the application runs."""
     checks: Annotated[ChecksSettings, Field(json_schema_extra=RESERVED)] = ChecksSettings()
     """Which findings of the checks are known; checked, not yet used."""
     locks: LocksSettings = LocksSettings()
