@@ -1,17 +1,21 @@
 """Pools: the kinds of SQLAlchemy by a setting, and what they are told."""
 
+import asyncio
 import threading
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy import pool as sa_pool
 
+from opal_registry.engines.arguments import make_process_name
 from opal_registry.engines.factory import make_async_engine, make_engine
-from opal_registry.errors import ConfigError
+from opal_registry.engines.failures import explained
+from opal_registry.errors import ConfigError, DatabaseError
 from opal_registry.registry import Registry
 from opal_registry.settings.database import PoolSettings
-from tests.databases import database_of, engine_of, settings_of
+from tests.databases import database_of, engine_of, registry_of, settings_of
 
 
 @pytest.mark.parametrize(
@@ -74,3 +78,73 @@ def test_threads_that_start_at_once_share_one_engine() -> None:
             thread.join()
         assert len(set(found)) == 1
         registry.close()
+
+
+def change_servers(url: str, driver: str, **pool: Any) -> int:
+    """What a statement finds that is executed again after the pooler has given its connection to somebody else."""
+    settings = database_of(url.replace("psycopg", driver), pool=pool)
+    if driver == "asyncpg":
+        return asyncio.run(_change_servers_async(make_async_engine(settings)))
+    engine = make_engine(settings)
+    try:
+        with engine.connect() as one, engine.connect() as other:
+            return _change_servers(one, other)
+    finally:
+        engine.dispose()
+
+
+async def _change_servers_async(engine: Any) -> int:
+    try:
+        async with engine.connect() as one, engine.connect() as other:
+            return int(await one.run_sync(_change_servers, other.sync_connection))
+    finally:
+        await engine.dispose()
+
+
+def _change_servers(one: sa.Connection, other: sa.Connection) -> int:
+    again = sa.text("SELECT :number + 1")
+    for number in range(8):  # psycopg prepares a statement when it comes for the sixth time
+        one.execute(again, {"number": number})
+        one.commit()
+    other.execute(sa.text("SELECT 0"))
+    return int(one.execute(again, {"number": 41}).scalar_one())
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_drivers_work_behind_pgbouncer_when_it_is_said(driver: str, pgbouncer_url: str) -> None:
+    with pytest.raises(sa.exc.DBAPIError, match=r"prepared statement .* does not exist"):
+        change_servers(pgbouncer_url, driver)
+    assert change_servers(pgbouncer_url, driver, pooler="pgbouncer") == 42
+
+
+@pytest.mark.parametrize(
+    ("url", "others", "what"),
+    [
+        ("mysql://db/x", {}, "pool.pooler is pgbouncer, which the driver 'pymysql' of mysql cannot be behind"),
+        ("sqlite:///x.db", {}, "which the driver 'pysqlite' of sqlite cannot be behind"),
+        ("postgresql://db/x", {"statement_timeout": "5s"}, "statement_timeout cannot be set through PgBouncer"),
+    ],
+)
+def test_what_cannot_be_behind_pgbouncer_is_refused(url: str, others: dict[str, Any], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        engine_of(url, pool={"pooler": "pgbouncer"}, **others)
+
+
+def test_the_server_sees_the_sub_app_and_the_process(postgres_url: str) -> None:
+    with registry_of(postgres_url) as registry, registry.session_scope() as session:
+        assert session.scalar(sa.text("SHOW application_name")) == make_process_name("core")
+    with Registry(settings_of(postgres_url, database={"url": postgres_url, "application_name": "suite"})) as registry:
+        with registry.session_scope() as session:
+            assert session.scalar(sa.text("SHOW application_name")) == "suite"
+
+
+def test_a_pool_that_is_exhausted_says_so_and_recovers(postgres_url: str) -> None:
+    engine = engine_of(postgres_url, pool={"size": 1, "max_overflow": 0, "timeout": "50ms"})
+    with engine.connect():
+        with pytest.raises(DatabaseError) as caught, explained(engine.url):
+            engine.connect()
+        assert caught.value.problems[0].what.startswith("all connections of the pool are in use: QueuePool limit of size 1")
+        assert "raise database.pool.size" in caught.value.problems[0].mend
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT 1")).scalar() == 1
+    engine.dispose()

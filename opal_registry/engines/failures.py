@@ -82,6 +82,8 @@ MEANINGS = (
     Meaning("40", "", "the server ended the transaction", "run the command again"),
     Meaning("", r"name or service not known|could not translate host|getaddrinfo|name resolution|resolve host|idna", "the host name is not known", "correct database.host"),
     Meaning("", r"query_wait_timeout", "PgBouncer had no connection to the server free in time", "raise its pool_size, or go to the server directly with database.migration_url"),
+    Meaning("", r"QueuePool limit of size", "all connections of the pool are in use", "close sessions sooner, or raise database.pool.size or database.pool.max_overflow"),
+    Meaning("", r"the server was silent|the server did not answer in time", "the server hangs", "look at the server; if its statements may take longer, raise database.statement_timeout"),
     Meaning("", r"timeout expired|timed out|connection timeout", "the server did not answer in time", "check the address and the firewall, or raise database.connect_timeout"),
     Meaning("2026 3159", r"\bSSL\b|\bTLS\b|certificate", "the encryption of the connection cannot be agreed on", "check database.ssl, and what the server offers"),
     Meaning("2002", r"connection refused|can't connect|no such file or directory|no route to host|network is unreachable", "no server answers there", "start it, or correct database.host and database.port"),
