@@ -20,6 +20,7 @@ from sqlalchemy import orm as sa_orm
 
 from opal_registry.engines.neutral import (
     CheckError,
+    ConnectError,
     ConstraintError,
     DeadlockError,
     ForeignKeyError,
@@ -263,6 +264,7 @@ def _without_session(function: Callable[..., Any]) -> inspect.Signature:
 
 __all__ = [
     "CheckError",
+    "ConnectError",
     "ConstraintError",
     "DeadlockError",
     "ForeignKeyError",

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from opal_registry.engines.factory import make_async_engine, make_engine
 from opal_registry.engines.neutral import (
     CheckError,
+    ConnectError,
     ConstraintError,
     DeadlockError,
     ForeignKeyError,
@@ -23,6 +24,7 @@ from opal_registry.engines.neutral import (
     SerializationError,
     UniqueError,
 )
+from opal_registry.engines.url import describe_url
 from opal_registry.settings.database import DatabaseSettings
 from tests.databases import database_of
 from tests.proxy import Moment, Proxy
@@ -216,3 +218,22 @@ def test_a_writer_who_waits_in_vain_says_so(any_database_url: str) -> None:
             run(url, wait, pool={"timeout": 0})
 
     run(url, hold)
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        *[
+            (f"{kind}+{driver}://app@127.0.0.1:1/x", "no server answers there; start it, or correct host and port")
+            for kind in ("postgresql", "mysql")
+            for driver in DRIVERS[kind]
+        ],
+        ("postgresql+asyncpg://app@no.such.host.invalid/x", "the host name is not known; correct host"),
+        ("sqlite+pysqlite:////proc/x.db", "the file cannot be opened; check the path"),
+    ],
+)
+def test_a_server_that_is_not_there_is_called_so_by_every_driver(url: str, what: str) -> None:
+    with pytest.raises(ConnectError) as caught:
+        run(sa.make_url(url), lambda connection: connection.exec_driver_sql("SELECT 1"))
+    assert f"{describe_url(sa.make_url(url))}: {what}" in str(caught.value)
+    assert isinstance(caught.value.driver_exception, Exception)

@@ -86,7 +86,7 @@ MEANINGS = (
     Meaning("", r"the server was silent|the server did not answer in time", "the server hangs", "look at the server; if its statements may take longer, raise database.statement_timeout"),
     Meaning("", r"timeout expired|timed out|connection timeout", "the server did not answer in time", "check the address and the firewall, or raise database.connect_timeout"),
     Meaning("2026 3159", r"\bSSL\b|\bTLS\b|certificate", "the encryption of the connection cannot be agreed on", "check database.ssl, and what the server offers"),
-    Meaning("2002", r"connection refused|can't connect|no such file or directory|no route to host|network is unreachable", "no server answers there", "start it, or correct database.host and database.port"),
+    Meaning("2002", r"connection refused|can't (connect|create a connection)|connect call failed|no such file or directory|no route to host|network is unreachable", "no server answers there", "start it, or correct database.host and database.port"),
     Meaning("08 57P01 57P02 57P04 1927 2006 2013 2055", r"closed the connection|connection.*(lost|closed|reset)|terminating connection|broken pipe|eof detected", "the connection was cut", "run the command again; nothing half done is left where DDL is transactional", neutral=neutral.InDoubtError),
     Meaning("", r"invalid (connection option|URI query parameter|\w+ value)", "the driver does not know an option of the URL", "correct what follows the '?' in database.url"),
     Meaning("42P04 42P06 42P07 42710 1007 1050 1061 1826", "", "something of that name is there already", "rename or drop it; tables, indexes, sequences and views share their names", outage=False),

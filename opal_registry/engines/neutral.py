@@ -10,6 +10,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 
+class ConnectError(sa.exc.OperationalError):
+    """No connection came about: nobody answers, or the server does not let us in."""
+
+
 class DeadlockError(sa.exc.OperationalError):
     """Two transactions waited for each other, and the database ended this one; run the whole of it again."""
 

@@ -1,16 +1,20 @@
 """Errors of statements, raised by what they mean, whichever database and driver says it."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from opal_registry.engines.constraints import find_rule
-from opal_registry.engines.failures import find_code, find_meaning
+from opal_registry.engines.failures import SETTING, UNKNOWN, find_code, find_meaning
 from opal_registry.engines.neutral import (
+    ConnectError,
     ConstraintError,
     DeadlockError,
     InDoubtError,
     LockWaitError,
     SerializationError,
 )
+from opal_registry.engines.url import describe_url
 
 COMMITTING = "opal_committing"
 
@@ -38,6 +42,7 @@ def make_neutral(engine: sa.Engine) -> None:
     sa.event.listen(engine, "commit", _begin_commit)
     sa.event.listen(engine, "commit_twophase", _begin_commit)
     sa.event.listen(engine, "handle_error", _translate)
+    _catch_raw_errors(engine.dialect)
 
 
 def _begin_commit(connection: sa.Connection, *_: object) -> None:
@@ -49,10 +54,27 @@ def _end_commit(connection: sa.Connection) -> None:
         connection.info.pop(COMMITTING, None)
 
 
+def _catch_raw_errors(dialect: sa.Dialect) -> None:
+    """Let no error of a socket pass as the driver raises it (asyncpg): SQLAlchemy would not know it for one of a database."""
+    connect: Any = dialect.connect
+
+    def connect_or_say_why(*arguments: Any, **named: Any) -> Any:
+        try:
+            return connect(*arguments, **named)
+        except (OSError, UnicodeError) as error:
+            kind: Any = dialect.loaded_dbapi.OperationalError
+            text = str(error) or "timed out"
+            raise (kind(text, error) if issubclass(kind, sa.exc.EmulatedDBAPIException) else kind(text)) from error
+
+    dialect.connect = connect_or_say_why  # type: ignore[method-assign]
+
+
 def _translate(context: sa.ExceptionContext) -> sa.exc.DBAPIError | None:
     original = context.original_exception
-    if not isinstance(original, Exception):
+    if not isinstance(original, Exception) or context.is_pre_ping:
         return None
+    if context.connection is None:
+        return _refuse(context, original)
     kind = find_meaning(original).neutral
     if _is_committing(context):
         lost = context.is_disconnect or not find_code(original)
@@ -63,6 +85,14 @@ def _translate(context: sa.ExceptionContext) -> sa.exc.DBAPIError | None:
 def _is_committing(context: sa.ExceptionContext) -> bool:
     connection = context.connection
     return context.statement is None and connection is not None and COMMITTING in connection.info
+
+
+def _refuse(context: sa.ExceptionContext, original: Exception) -> sa.exc.DBAPIError | None:
+    error, meaning = _make(context, ConnectError), find_meaning(original)
+    if error is not None and context.engine is not None and meaning is not UNKNOWN:
+        mend = SETTING.sub("", meaning.mend)  # which bind it is, is not known here
+        error.add_detail(f"{describe_url(context.engine.url)}: {meaning.what}; {mend}")
+    return error
 
 
 def _lose(context: sa.ExceptionContext) -> InDoubtError:
