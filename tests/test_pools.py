@@ -143,7 +143,9 @@ def test_a_pool_that_is_exhausted_says_so_and_recovers(postgres_url: str) -> Non
     with engine.connect():
         with pytest.raises(DatabaseError) as caught, explained(engine.url):
             engine.connect()
-        assert caught.value.problems[0].what.startswith("all connections of the pool are in use: QueuePool limit of size 1")
+        assert caught.value.problems[0].what.startswith(
+            "all connections of the pool are in use: QueuePool limit of size 1"
+        )
         assert "raise database.pool.size" in caught.value.problems[0].mend
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT 1")).scalar() == 1
