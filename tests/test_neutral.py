@@ -237,3 +237,24 @@ def test_a_server_that_is_not_there_is_called_so_by_every_driver(url: str, what:
         run(sa.make_url(url), lambda connection: connection.exec_driver_sql("SELECT 1"))
     assert f"{describe_url(sa.make_url(url))}: {what}" in str(caught.value)
     assert isinstance(caught.value.driver_exception, Exception)
+
+
+SLOW_COMMIT = """
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON teams DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION wait();
+"""
+
+
+@pytest.mark.parametrize("driver", DRIVERS["postgresql"])
+def test_a_commit_that_is_never_answered_leaves_in_doubt(driver: str, postgres_url: str) -> None:
+    url = sa.make_url(postgres_url)
+    run(url, metadata.create_all)
+    run(url, lambda connection: connection.exec_driver_sql(SLOW_COMMIT))
+
+    def work(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # the client gives up first
+        connection.execute(sa.insert(teams).values(id=1))
+
+    with pytest.raises(InDoubtError, match="nobody knows whether it took effect"):
+        run(url.set(drivername=f"postgresql+{driver}"), work, statement_timeout="300ms", network_timeout="300ms")
