@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from opal_registry.engines.factory import make_async_engine
-from opal_registry.engines.patience import IDLE_SINCE
+from opal_registry.engines.patience import LAST_USE
 from tests.databases import database_of, engine_of
 from tests.postgres import Cluster
 
@@ -34,7 +34,7 @@ def use(engine: sa.Engine, *, idle_for: float = 0) -> None:
     with engine.connect() as connection:
         connection.execute(ONE)
         info = connection.connection.info
-    info[IDLE_SINCE] -= idle_for
+    info[LAST_USE] -= idle_for
 
 
 @pytest.mark.parametrize(("after", "expected"), [("1m", 1), (0, 3)])
