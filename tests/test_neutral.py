@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -53,9 +54,12 @@ SNAPSHOT = {
 Work = Callable[[sa.Connection], object]
 ASYNC = {"aiosqlite", "asyncpg", "asyncmy"}
 
+ADA = "ada' for key 'x'"
+"""Whose name looks like a part of an error."""
+
 BROKEN: dict[type[ConstraintError], tuple[dict[str, Any], dict[str, Rule]]] = {
     UniqueError: (
-        {"id": 2, "team": 1, "name": "ada"},
+        {"id": 2, "team": 1, "name": ADA},
         {
             "sqlite": Rule("", "members", ("team", "name")),
             "postgresql": Rule("members_name", "members", ("team", "name")),
@@ -122,7 +126,7 @@ def test_a_broken_rule_is_called_alike_by_every_driver(any_database_url: str) ->
     kind = url.get_backend_name()
     run(url, metadata.create_all)
     run(url, lambda connection: connection.execute(sa.insert(teams).values(id=1)))
-    run(url, insert(id=1, team=1, name="ada"))
+    run(url, insert(id=1, team=1, name=ADA))
     for driver in DRIVERS[kind]:
         there = url.set(drivername=f"{kind}+{driver}")
         for error, (values, rules) in BROKEN.items():
@@ -153,13 +157,35 @@ def test_a_deadlock_is_called_one_by_every_driver(server: str, request: pytest.F
         def work(connection: sa.Connection, first: int, both: threading.Barrier = both) -> None:
             connection.execute(touch(first))
             both.wait(20)
-            connection.execute(touch(3 - first))
+            with connection.begin_nested():
+                connection.execute(touch(3 - first))
 
         with ThreadPoolExecutor(2) as threads:
             done = [threads.submit(run, there, partial(work, first=first)) for first in (1, 2)]
         [error] = [error for each in done if (error := each.exception())]
         assert type(error) is DeadlockError, driver
         assert "in_transaction" in str(error)
+
+
+def test_what_follows_a_deadlock_on_mariadb_is_no_transaction_of_its_own(mariadb_url: str) -> None:
+    url = sa.make_url(mariadb_url)
+    add_teams(url)
+    both = threading.Barrier(2)
+
+    def work(connection: sa.Connection, first: int) -> None:
+        connection.execute(touch(first))
+        both.wait(20)
+        with suppress(DeadlockError):
+            connection.execute(touch(3 - first))
+        connection.execute(sa.insert(teams).values(id=10 + first))
+
+    with ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(run, url, partial(work, first=first)) for first in (1, 2)]
+    [error] = [error for each in done if (error := each.exception())]
+    assert type(error) is DeadlockError
+    rows: list[Any] = []
+    run(url, lambda connection: rows.extend(connection.scalars(sa.select(teams.c.id).where(teams.c.id > 10))))
+    assert len(rows) == 1
 
 
 @pytest.mark.parametrize("server", ["postgres", pytest.param("mariadb", marks=pytest.mark.mariadb)])

@@ -8,19 +8,19 @@ import sqlalchemy as sa
 from opal_registry.engines.neutral import Rule
 
 SAID = (
-    re.compile(r"(?:UNIQUE|NOT NULL) constraint failed: (?P<dotted>.+)"),  # SQLite
-    re.compile(r"CHECK constraint failed: (?P<name>\w+)$"),
-    re.compile(r"for key '(?:(?P<table>[^'.]+)\.)?(?P<name>[^']+)'"),  # MySQL says the table, MariaDB does not
-    re.compile(r"[Cc]olumn '(?P<columns>[^']+)' cannot be null"),
-    re.compile(r"Field '(?P<columns>[^']+)' doesn't have a default value"),
+    re.compile(r"^(?:UNIQUE|NOT NULL) constraint failed: (?P<dotted>.+)$"),  # SQLite
+    re.compile(r"^CHECK constraint failed: (?P<name>\w+)$"),
+    re.compile(r"for key '(?:(?P<table>[^'.]+)\.)?(?P<name>[^']+)'$"),  # MySQL says the table, MariaDB does not
+    re.compile(r"^Column '(?P<columns>[^']+)' cannot be null$"),
+    re.compile(r"^Field '(?P<columns>[^']+)' doesn't have a default value$"),
     re.compile(
         r"foreign key constraint fails \((?:`[^`]+`\.)?`(?P<table>[^`]+)`, "
         r"CONSTRAINT `(?P<name>[^`]+)` FOREIGN KEY \((?P<columns>[^)]+)\)"
     ),
-    re.compile(r"CONSTRAINT `(?P<name>[^`]+)` failed for (?:`[^`]+`\.)?`(?P<table>[^`]+)`"),  # MariaDB
-    re.compile(r"Check constraint '(?P<name>[^']+)' is violated"),  # MySQL
+    re.compile(r"^CONSTRAINT `(?P<name>[^`]+)` failed for (?:`[^`]+`\.)?`(?P<table>[^`]+)`"),  # MariaDB
+    re.compile(r"^Check constraint '(?P<name>[^']+)' is violated"),  # MySQL
 )
-"""How SQLite and MySQL say which rule it is, who have only words for it."""
+"""How SQLite and MySQL say which rule it is, who have only words for it, some with a value that anybody may have written."""
 
 KEY = re.compile(r"Key \((?P<columns>[^=]+)\)=")
 """How PostgreSQL begins its detail of a key; what follows are values, which nobody needs to see."""
@@ -45,7 +45,7 @@ def find_rule(error: sa.exc.DBAPIError) -> Rule:
         return _rule(diagnosis.constraint_name, diagnosis.table_name, diagnosis.column_name, diagnosis.message_detail)
     if hasattr(original, "constraint_name"):  # asyncpg
         return _rule(original.constraint_name, original.table_name, original.column_name, original.detail)
-    return _read(str(original))
+    return _read(str(original.args[1] if isinstance(told, int) else original))  # MySQL: number and words
 
 
 def _rule(name: str | None, table: str | None, column: str | None, detail: str | None) -> Rule:

@@ -1,10 +1,17 @@
-"""MySQL and MariaDB made safe: nothing is cut to fit, times are UTC, and who only reads cannot write."""
+"""MySQL and MariaDB made safe: nothing is cut to fit, times are UTC, and who only reads cannot write.
+
+A deadlock ends the whole transaction, with its savepoints, and what comes after it would be a transaction of its own, as if
+nothing had happened. So it is refused here, as PostgreSQL does.
+"""
+
+import copy
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from opal_registry.engines.sqlite import OPTION
+from opal_registry.engines.translation import ENDED
 
 NAMES = {"mysql", "mariadb"}
 
@@ -24,6 +31,8 @@ def make_safe(engine: sa.Engine) -> None:
     """
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
+    for event in ("savepoint", "rollback_savepoint", "release_savepoint", "commit"):
+        sa.event.listen(engine, event, _refuse_the_rest)
 
 
 def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
@@ -35,3 +44,8 @@ def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
 def _begin(connection: sa.Connection) -> None:
     if connection.get_execution_options().get(OPTION) == "read_only":
         connection.exec_driver_sql("START TRANSACTION READ ONLY")
+
+
+def _refuse_the_rest(connection: sa.Connection, *_: object) -> None:
+    if not connection.invalidated and (error := connection.info.get(ENDED)):
+        raise copy.copy(error)

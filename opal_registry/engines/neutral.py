@@ -33,6 +33,21 @@ class InDoubtError(sa.exc.OperationalError):
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which rule of a table a row breaks; what the database does not say is empty.
+
+    Args:
+        name: The constraint's name, or that of its index.
+        table: The table's, without its schema.
+        columns: The columns' names.
+    """
+
+    name: str = ""
+    table: str = ""
+    columns: tuple[str, ...] = ()
+
+
 class ConstraintError(sa.exc.IntegrityError):
     """A row breaks a rule of its table; those that are not of a kind below, such as EXCLUDE.
 
@@ -40,7 +55,7 @@ class ConstraintError(sa.exc.IntegrityError):
         rule: Which rule, as far as the database says.
     """
 
-    rule: "Rule"
+    rule = Rule()
 
 
 class UniqueError(ConstraintError):
@@ -57,18 +72,3 @@ class NotNullError(ConstraintError):
 
 class CheckError(ConstraintError):
     """A row breaks a CHECK."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Which rule of a table a row breaks; what the database does not say is empty.
-
-    Args:
-        name: The constraint's name, or that of its index.
-        table: The table's, without its schema.
-        columns: The columns' names.
-    """
-
-    name: str = ""
-    table: str = ""
-    columns: tuple[str, ...] = ()

@@ -16,7 +16,8 @@ from opal_registry.engines.neutral import (
 )
 from opal_registry.engines.url import describe_url
 
-COMMITTING = "opal_committing"
+COMMITTING, ENDED = "opal_committing", "opal_ended"
+"""What is noted of a connection's transaction: that its COMMIT is under way; the error with which the database ended it."""
 
 AGAIN = "roll the transaction back and run the whole of it again: opal_registry.transactions.in_transaction does"
 ADVICE: dict[type[sa.exc.DBAPIError], str] = {
@@ -38,7 +39,7 @@ def make_neutral(engine: sa.Engine) -> None:
         engine: The engine; for asyncio its ``sync_engine``.
     """
     for event in ("begin", "rollback"):
-        sa.event.listen(engine, event, _end_commit)
+        sa.event.listen(engine, event, _begin_anew)
     sa.event.listen(engine, "commit", _begin_commit)
     sa.event.listen(engine, "commit_twophase", _begin_commit)
     sa.event.listen(engine, "handle_error", _translate)
@@ -49,9 +50,10 @@ def _begin_commit(connection: sa.Connection, *_: object) -> None:
     connection.info[COMMITTING] = True
 
 
-def _end_commit(connection: sa.Connection) -> None:
+def _begin_anew(connection: sa.Connection) -> None:
     if not connection.invalidated:
-        connection.info.pop(COMMITTING, None)
+        for note in (COMMITTING, ENDED):
+            connection.info.pop(note, None)
 
 
 def _catch_raw_errors(dialect: sa.Dialect) -> None:
@@ -116,6 +118,8 @@ def _make(context: sa.ExceptionContext, kind: type[sa.exc.DBAPIError] | None) ->
     )
     if isinstance(error, ConstraintError):
         error.rule = find_rule(error)
+    if isinstance(error, (DeadlockError, SerializationError)) and context.connection is not None:
+        context.connection.info[ENDED] = error
     if kind in ADVICE:
         error.add_detail(ADVICE[kind])
     return error
