@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from opal_registry.engines.arguments import PROGRAM
 from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
+from opal_registry.engines.loops import Loop, LoopEngines, aclose, close, find_loop
 from opal_registry.engines.url import is_memory
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.database import DatabaseSettings
@@ -36,11 +37,11 @@ class Engines:
         self._settings, self._announce, self._program = settings, announce, program
         self._usual: dict[str, sa.Engine] = {}
         self._for_ddl: dict[str, sa.Engine] = {}
-        self._async: dict[str, AsyncEngine] = {}
+        self._async: dict[str, LoopEngines] = {}
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        return len(self._usual) + len(self._for_ddl) + len(self._async)
+        return len(self._usual) + len(self._for_ddl) + sum(map(len, self._async.values()))
 
     def get(self, bind: str) -> sa.Engine:
         """The engine of a database.
@@ -67,48 +68,59 @@ class Engines:
             return engine
 
     def get_async(self, bind: str) -> "AsyncEngine":
-        """The asyncio engine of a database.
+        """The asyncio engine of a database, for the event loop that runs.
 
         Raises:
             ConfigError: As :meth:`get`, and if what asyncio needs is not installed.
         """
-        return self._async.get(bind) or self._keep(self._async, bind, lambda: make_async_engine(**self._wanted(bind)))
+        loop = find_loop()
+        with self._lock:
+            kept = self._async.setdefault(bind, LoopEngines())
+            if (found := kept.find(loop)) is not None:
+                return found
+            engine = kept.keep(make_async_engine(**self._wanted(bind)), loop)
+            try:
+                self._announce(engine.sync_engine, bind)
+            except BaseException:
+                kept.forget(engine)
+                raise
+            return engine
 
     def close(self) -> None:
         """Close every connection that is not in use, from outside of an event loop; new engines are made when asked for."""
         engines, async_engines = self._forget()
-        for engine in async_engines:
+        for engine, loop in async_engines:
             with _logged(engine):
-                _dispose_elsewhere(engine)
+                close(engine, loop)
         _dispose(engines)
 
     async def aclose(self) -> None:
         """The same from within an event loop."""
         engines, async_engines = self._forget()
-        for engine in async_engines:
+        for engine, loop in async_engines:
             with _logged(engine):
-                await engine.dispose()
+                await aclose(engine, loop)
         _dispose(engines)
 
-    def _keep(self, kept: dict[str, Any], bind: str, make: Callable[[], Any]) -> Any:
+    def _keep(self, kept: dict[str, sa.Engine], bind: str, make: Callable[[], sa.Engine]) -> sa.Engine:
         """The engine of a bind, made and announced if there is none yet; whoever is told of it may ask for it."""
         with self._lock:
             if bind not in kept:
                 kept[bind] = engine = make()
                 try:
-                    self._announce(getattr(engine, "sync_engine", engine), bind)
+                    self._announce(engine, bind)
                 except BaseException:
                     del kept[bind]
                     raise
             return kept[bind]
 
-    def _forget(self) -> "tuple[list[sa.Engine], list[AsyncEngine]]":
+    def _forget(self) -> "tuple[list[sa.Engine], list[tuple[AsyncEngine, Loop | None]]]":
         """All engines, the newest first; they are not kept any more."""
         with self._lock:
             engines = [*self._usual.values(), *self._for_ddl.values()][::-1]
-            async_engines = [*self._async.values()][::-1]
-            for kept in (self._usual, self._for_ddl, self._async):
-                kept.clear()
+            async_engines = [pair for kept in reversed(self._async.values()) for pair in kept.pop_all()]
+            for usual in (self._usual, self._for_ddl):
+                usual.clear()
         return engines, async_engines
 
     def _wanted(self, bind: str) -> dict[str, Any]:
@@ -127,15 +139,6 @@ def _dispose(engines: list[sa.Engine]) -> None:
     for engine in engines:
         with _logged(engine):
             engine.dispose()
-
-
-def _dispose_elsewhere(engine: "AsyncEngine") -> None:
-    """In an event loop of its own, since the one that the connections were made in may run, or be gone."""
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(engine.dispose())).result()
 
 
 @contextlib.contextmanager
