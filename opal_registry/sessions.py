@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 from sqlalchemy.sql import visitors
 
-from opal_registry.engines.factory import with_intent
+from opal_registry.engines.factory import check_asyncio, with_intent
 from opal_registry.engines.sqlite import Intent
 from opal_registry.errors import OpalError, Problem
 from opal_registry.usage import CheckedSession
@@ -77,6 +77,7 @@ def make_async_session_factory(
     engines: Mapping[str, Callable[[], sa.Engine]], bind_of: Callable[[sa.Table], str], *, debug: bool = False
 ) -> "async_sessionmaker[AsyncSession]":
     """The same for asyncio; ``engines`` return the ``sync_engine`` of asyncio engines."""
+    check_asyncio()
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
     options: dict[str, Any] = {"engines": engines, "bind_of": bind_of, "debug": debug, "expire_on_commit": False}

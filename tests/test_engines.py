@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -251,3 +252,35 @@ def test_other_databases_of_a_server_are_reached_in_the_same_way() -> None:
     assert [engine.url.database for engine in make_server_engines(settings)] == ["postgres", "template1"]
     assert {(engine.url.username, engine.url.password) for engine in make_server_engines(settings)} == {("app", "p@ss")}
     assert make_server_engines(database_of("sqlite:///x.db")) == []
+
+
+@pytest.mark.parametrize("ask", ["async_engine()", "async_session_scope().__aenter__().send(None)"])
+def test_asyncio_without_greenlet_names_the_extra(ask: str) -> None:
+    program = f"""
+import sys
+sys.modules["greenlet"] = None
+from opal_registry.registry import Registry
+from opal_registry.settings.model import Settings
+Registry(Settings(database={{"url": "sqlite://"}}), sub_apps=["core"]).{ask}
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "ConfigError: SQLAlchemy needs greenlet for asyncio, which is not installed" in done.stderr
+    assert done.stderr.rstrip().endswith("mend:  pip install 'opal-registry[async]'")
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "extra"),
+    [
+        ("sqlite://", "aiosqlite", "async"),
+        ("postgresql+asyncpg://db/x", "asyncpg", "async"),
+        ("mysql+pymysql://db/x", "asyncmy", "mysql"),
+    ],
+)
+def test_a_driver_for_asyncio_that_is_not_installed_names_the_extra(
+    url: str, driver: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(ConfigError) as caught:
+        make_async_engine(database_of(url), where="opal.yaml:3")
+    assert f"the driver {driver!r} needs the module {driver!r}, which is not installed" in str(caught.value)
+    assert f"mend:  pip install 'opal-registry[{extra}]'" in str(caught.value)

@@ -93,9 +93,7 @@ def make_async_engine(settings: DatabaseSettings, *, where: str = "", program: s
     Raises:
         ConfigError: As :func:`make_engine`, and if greenlet is not installed.
     """
-    if importlib.util.find_spec("greenlet") is None:
-        what = "an asyncio engine needs greenlet, which is not installed"
-        raise ConfigError(Problem(what, where, "pip install 'opal-registry[async]'"))
+    check_asyncio(where)
     from sqlalchemy.ext.asyncio import create_async_engine
 
     url = make_url(settings, where=where, use_async=True)
@@ -104,6 +102,17 @@ def make_async_engine(settings: DatabaseSettings, *, where: str = "", program: s
     _keep_well(engine.sync_engine, settings, program)
     _make_safe(engine.sync_engine, settings)
     return engine
+
+
+def check_asyncio(where: str = "") -> None:
+    """See to it that SQLAlchemy can be used with asyncio.
+
+    Raises:
+        ConfigError: If greenlet is not installed.
+    """
+    if importlib.util.find_spec("greenlet") is None:
+        what = "SQLAlchemy needs greenlet for asyncio, which is not installed"
+        raise ConfigError(Problem(what, where, f"pip install '{_ASYNC}'"))
 
 
 def with_intent(engine: sa.Engine, intent: sqlite.Intent) -> sa.Engine:
