@@ -24,7 +24,7 @@ from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, guarded, quiet_step
 from opal_registry.requirements import check_requirements
 from opal_registry.sessions import OpalSession, make_async_session_factory, make_session_factory
-from opal_registry.settings.model import PRODUCTION, Settings
+from opal_registry.settings.model import Settings
 from opal_registry.settings.sources import load_settings
 from opal_registry.suite import Suite, load_suite
 
@@ -45,7 +45,7 @@ class Registry:
         step: Told of each import of a plugin's code before it happens.
 
     Example:
-        >>> from opal_registry.settings.model import PRODUCTION, Settings
+        >>> from opal_registry.settings.model import Settings
         >>> with Registry(Settings(database={"url": "sqlite://"}), sub_apps=["core"]) as registry:
         ...     with registry.session_scope() as session:
         ...         session.scalar(sa.text("SELECT 41 + 1"))
@@ -257,7 +257,7 @@ class Registry:
 
     @property
     def _debug(self) -> bool:
-        return self.settings.environment != PRODUCTION
+        return not self.settings.is_production
 
     def _sync_engine(self, bind: str) -> sa.Engine:
         return self.async_engine(bind).sync_engine

@@ -21,6 +21,7 @@ from sqlalchemy import orm as sa_orm
 from opal_registry.engines.neutral import (
     CheckError,
     ConnectError,
+    ConnectionLostError,
     ConstraintError,
     DeadlockError,
     ForeignKeyError,
@@ -265,6 +266,7 @@ def _without_session(function: Callable[..., Any]) -> inspect.Signature:
 __all__ = [
     "CheckError",
     "ConnectError",
+    "ConnectionLostError",
     "ConstraintError",
     "DeadlockError",
     "ForeignKeyError",

@@ -15,6 +15,7 @@ from opal_registry.engines.factory import make_async_engine, make_engine
 from opal_registry.engines.neutral import (
     CheckError,
     ConnectError,
+    ConnectionLostError,
     ConstraintError,
     DeadlockError,
     ForeignKeyError,
@@ -217,10 +218,11 @@ def test_a_commit_that_is_cut_leaves_in_doubt_with_every_driver(server: str, req
         for words in (commit, b"INSERT"):
             with Proxy(url.port, words, moment) as proxy:
                 there = url.set(drivername=f"{url.get_backend_name()}+{driver}", host="127.0.0.1", port=proxy.port)
-                with pytest.raises(sa.exc.DBAPIError) as caught:
+                with pytest.raises(ConnectionLostError) as caught:
                     run(there, lambda connection: connection.execute(insert_team))
                 assert proxy.cuts == 1
             assert isinstance(caught.value, InDoubtError) is (words == commit), (driver, caught.value)
+            assert words in (caught.value.statement or "").encode() or words == commit, driver
             assert caught.value.connection_invalidated, driver
         run(url, lambda connection: connection.execute(sa.delete(teams)))
 

@@ -14,6 +14,10 @@ class ConnectError(sa.exc.OperationalError):
     """No connection came about: nobody answers, or the server does not let us in."""
 
 
+class ConnectionLostError(sa.exc.OperationalError):
+    """The connection was lost in the middle of a transaction, of which nothing stays; ``connection_invalidated`` is true."""
+
+
 class DeadlockError(sa.exc.OperationalError):
     """Two transactions waited for each other, and the database ended this one; run the whole of it again."""
 
@@ -26,8 +30,8 @@ class LockWaitError(sa.exc.OperationalError):
     """Another transaction keeps a lock for longer than this one may wait."""
 
 
-class InDoubtError(sa.exc.OperationalError):
-    """The connection was lost while a COMMIT was under way: nobody knows whether it took effect.
+class InDoubtError(ConnectionLostError):
+    """The connection was lost while the COMMIT was under way: nobody knows whether it took effect.
 
     It is never tried again. Look whether the work was done, or write it so that a repetition does no harm.
     """

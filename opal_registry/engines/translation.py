@@ -8,6 +8,7 @@ from opal_registry.engines.constraints import find_rule
 from opal_registry.engines.failures import SETTING, UNKNOWN, find_code, find_meaning
 from opal_registry.engines.neutral import (
     ConnectError,
+    ConnectionLostError,
     ConstraintError,
     DeadlockError,
     InDoubtError,
@@ -77,11 +78,13 @@ def _translate(context: sa.ExceptionContext) -> sa.exc.DBAPIError | None:
         return None
     if context.connection is None:
         return _refuse(context, original)
+    if context.sqlalchemy_exception is None and isinstance(original, OSError):
+        context.is_disconnect = True  # some drivers let Python's own error through, and keep a connection of no use
     kind = find_meaning(original).neutral
-    if _is_committing(context):
-        lost = context.is_disconnect or not find_code(original)
-        return _lose(context) if lost or kind is InDoubtError else _make(context, kind)
-    return _make(context, None if kind is InDoubtError else kind)
+    is_lost = context.is_disconnect or kind is InDoubtError
+    if _is_committing(context) and (is_lost or not find_code(original)):
+        return _lose(context)
+    return _make(context, ConnectionLostError if is_lost else kind)
 
 
 def _is_committing(context: sa.ExceptionContext) -> bool:
@@ -105,16 +108,16 @@ def _lose(context: sa.ExceptionContext) -> InDoubtError:
 
 
 def _make(context: sa.ExceptionContext, kind: type[sa.exc.DBAPIError] | None) -> sa.exc.DBAPIError | None:
-    shown = context.sqlalchemy_exception
-    if kind is None or not isinstance(shown, sa.exc.DBAPIError):
+    shown = getattr(context, "chained_exception", None) or context.sqlalchemy_exception
+    if kind is None or not (isinstance(shown, sa.exc.DBAPIError) or context.is_disconnect):
         return None
     error = kind(
-        shown.statement,
-        shown.params,
-        context.original_exception,
-        hide_parameters=shown.hide_parameters,
-        connection_invalidated=shown.connection_invalidated,
-        ismulti=shown.ismulti,
+        context.statement,
+        getattr(shown, "params", None),
+        getattr(shown, "orig", context.original_exception),
+        hide_parameters=getattr(shown, "hide_parameters", True),
+        connection_invalidated=context.is_disconnect,
+        ismulti=getattr(shown, "ismulti", None),
     )
     if isinstance(error, ConstraintError):
         error.rule = find_rule(error)
