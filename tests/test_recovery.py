@@ -59,7 +59,7 @@ def test_one_url_with_both_servers_follows_the_primary_to_its_standby(primary: C
         with registry_of(f"postgresql://postgres@/postgres?{both}") as registry:
             assert count(registry) == 1
             engine = registry.engine()
-            primary.stop()
+            primary.stop("fast")  # when the standby has all
             with pytest.raises(sa.exc.OperationalError):
                 count(registry)
             standby.promote()

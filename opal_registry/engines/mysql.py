@@ -10,10 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from opal_registry.engines.neutral import DeadlockError, SerializationError
 from opal_registry.engines.sqlite import OPTION
-from opal_registry.engines.translation import ENDED
 
 NAMES = {"mysql", "mariadb"}
+
+ENDED = "opal_ended"
+"""Under which a connection keeps the error with which the server ended its transaction."""
 
 PREPARE = (
     "SET time_zone = '+00:00',"
@@ -31,6 +34,8 @@ def make_safe(engine: sa.Engine) -> None:
     """
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
+    sa.event.listen(engine, "rollback", _forget_the_end)
+    sa.event.listen(engine, "handle_error", _note_the_end)
     for event in ("savepoint", "rollback_savepoint", "release_savepoint", "commit"):
         sa.event.listen(engine, event, _refuse_the_rest)
 
@@ -44,6 +49,17 @@ def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
 def _begin(connection: sa.Connection) -> None:
     if connection.get_execution_options().get(OPTION) == "read_only":
         connection.exec_driver_sql("START TRANSACTION READ ONLY")
+
+
+def _note_the_end(context: sa.ExceptionContext) -> None:
+    error = getattr(context, "chained_exception", None)
+    if isinstance(error, (DeadlockError, SerializationError)) and context.connection is not None:
+        context.connection.info[ENDED] = error
+
+
+def _forget_the_end(connection: sa.Connection) -> None:
+    if not connection.invalidated:
+        connection.info.pop(ENDED, None)
 
 
 def _refuse_the_rest(connection: sa.Connection, *_: object) -> None:

@@ -1,5 +1,6 @@
 """Errors of statements, raised by what they mean, whichever database and driver says it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,8 +18,8 @@ from opal_registry.engines.neutral import (
 )
 from opal_registry.engines.url import describe_url
 
-COMMITTING, ENDED = "opal_committing", "opal_ended"
-"""What is noted of a connection's transaction: that its COMMIT is under way; the error with which the database ended it."""
+AT_COMMIT = "opal_at_commit"
+"""The mark of a driver's error that a COMMIT ended with."""
 
 AGAIN = "roll the transaction back and run the whole of it again: opal_registry.transactions.in_transaction does"
 ADVICE: dict[type[sa.exc.DBAPIError], str] = {
@@ -36,25 +37,29 @@ ADVICE: dict[type[sa.exc.DBAPIError], str] = {
 def make_neutral(engine: sa.Engine) -> None:
     """Let an engine raise the errors of :mod:`opal_registry.engines.neutral` in place of SQLAlchemy's.
 
+    Nothing is listened to but errors: what goes well costs nothing.
+
     Args:
         engine: The engine; for asyncio its ``sync_engine``.
     """
-    for event in ("begin", "rollback"):
-        sa.event.listen(engine, event, _begin_anew)
-    sa.event.listen(engine, "commit", _begin_commit)
-    sa.event.listen(engine, "commit_twophase", _begin_commit)
     sa.event.listen(engine, "handle_error", _translate)
+    dialect: Any = engine.dialect
+    dialect.do_commit = _marking(dialect.do_commit)
+    dialect.do_commit_twophase = _marking(dialect.do_commit_twophase)
     _catch_raw_errors(engine.dialect)
 
 
-def _begin_commit(connection: sa.Connection, *_: object) -> None:
-    connection.info[COMMITTING] = True
+def _marking(commit: Callable[..., None]) -> Callable[..., None]:
+    """The same COMMIT, whose errors can be told from those of other statements."""
 
+    def commit_and_mark(*arguments: Any, **named: Any) -> None:
+        try:
+            commit(*arguments, **named)
+        except Exception as error:
+            setattr(error, AT_COMMIT, True)
+            raise
 
-def _begin_anew(connection: sa.Connection) -> None:
-    if not connection.invalidated:
-        for note in (COMMITTING, ENDED):
-            connection.info.pop(note, None)
+    return commit_and_mark
 
 
 def _catch_raw_errors(dialect: sa.Dialect) -> None:
@@ -82,14 +87,9 @@ def _translate(context: sa.ExceptionContext) -> sa.exc.DBAPIError | None:
         context.is_disconnect = True  # some drivers let Python's own error through, and keep a connection of no use
     kind = find_meaning(original).neutral
     is_lost = context.is_disconnect or kind is InDoubtError
-    if _is_committing(context) and (is_lost or not find_code(original)):
+    if hasattr(original, AT_COMMIT) and (is_lost or not find_code(original)):
         return _lose(context)
     return _make(context, ConnectionLostError if is_lost else kind)
-
-
-def _is_committing(context: sa.ExceptionContext) -> bool:
-    connection = context.connection
-    return context.statement is None and connection is not None and COMMITTING in connection.info
 
 
 def _refuse(context: sa.ExceptionContext, original: Exception) -> sa.exc.DBAPIError | None:
@@ -121,8 +121,6 @@ def _make(context: sa.ExceptionContext, kind: type[sa.exc.DBAPIError] | None) ->
     )
     if isinstance(error, ConstraintError):
         error.rule = find_rule(error)
-    if isinstance(error, (DeadlockError, SerializationError)) and context.connection is not None:
-        context.connection.info[ENDED] = error
     if kind in ADVICE:
         error.add_detail(ADVICE[kind])
     return error
