@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
+from opal_registry.engines.failed import has_failed
 from opal_registry.errors import OpalError, Problem
 
 LIBRARIES = {
@@ -66,6 +67,10 @@ class AsyncSessionError(OpalError, sa.exc.MissingGreenlet):
     """A session of asyncio, or an object of one, was used without ``await``."""
 
 
+class FailedTransactionError(OpalError, sa.exc.PendingRollbackError):
+    """A transaction in which a statement failed was to be committed, which PostgreSQL would have taken for a rollback."""
+
+
 class CheckedSession(sa_orm.Session):
     """A session that says what is wrong with how it is used.
 
@@ -81,6 +86,7 @@ class CheckedSession(sa_orm.Session):
         self._in_use = threading.Lock()
         self._user: tuple[object, str, str] | None = None
         self._closed_at: str | None = None
+        self._begun: list[sa.Connection] = []
 
     def close(self) -> None:
         """Give the connection back and forget the objects; what is not committed is rolled back."""
@@ -144,8 +150,23 @@ for _name in (*WORK, *STARTING):
     setattr(CheckedSession, _name, _checked(_name, work=_name in WORK))
 
 
+@sa.event.listens_for(CheckedSession, "before_commit")
+def _refuse_lost_commit(session: CheckedSession) -> None:
+    if any(has_failed(connection) for connection in session._begun):
+        what = "a statement of this transaction failed, so that PostgreSQL would take its COMMIT for a ROLLBACK"
+        mend = "let the error pass, or do what may fail in a savepoint: with session.begin_nested()"
+        raise FailedTransactionError(Problem(what, _find_place(), mend))
+
+
+@sa.event.listens_for(CheckedSession, "after_transaction_end")
+def _forget_connections(session: CheckedSession, transaction: sa_orm.SessionTransaction) -> None:
+    if transaction.parent is None:
+        session._begun.clear()
+
+
 @sa.event.listens_for(CheckedSession, "after_begin")
 def _tell_of_waiting(session: CheckedSession, _transaction: object, connection: sa.Connection) -> None:
+    session._begun.append(connection)
     if session._debug and not connection.dialect.is_async and _is_on_loop():
         _tell_once(_find_place())
 
@@ -199,5 +220,6 @@ __all__ = [
     "AsyncSessionError",
     "CheckedSession",
     "ClosedSessionError",
+    "FailedTransactionError",
     "SharedSessionError",
 ]

@@ -6,14 +6,16 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from opal_registry.models import User
 from opal_registry.registry import Registry
-from opal_registry.usage import AsyncSessionError, ClosedSessionError, SharedSessionError
+from opal_registry.usage import AsyncSessionError, ClosedSessionError, FailedTransactionError, SharedSessionError
 from tests.databases import registry_of
 
 ONE = sa.text("SELECT 1")
@@ -191,3 +193,38 @@ class TestFromTheWrongWorld:
         assert said.startswith("a session without asyncio is used on an event loop")
         assert f"where: {__file__}:" in said
         assert "get_async_db" in said
+
+
+class TestAfterAFailure:
+    @pytest.mark.parametrize("driver", ["psycopg", "pg8000", "asyncpg"])
+    def test_what_postgresql_would_not_commit_is_not_taken_for_committed(self, postgres_url: str, driver: str) -> None:
+        def work(session: Session) -> None:
+            session.connection().exec_driver_sql("CREATE TEMP TABLE x (y int PRIMARY KEY)")
+            with suppress(sa.exc.IntegrityError), session.begin_nested():
+                session.execute(sa.text("INSERT INTO x VALUES (1), (1)"))
+            session.commit()
+            with suppress(sa.exc.IntegrityError):
+                session.execute(sa.text("INSERT INTO x VALUES (2), (2)"))
+            with pytest.raises(FailedTransactionError, match=r"with session.begin_nested\(\)"):
+                session.commit()
+            session.rollback()
+            session.execute(sa.text("INSERT INTO x VALUES (3)"))
+
+        async def main(registry: Registry) -> None:
+            async with registry, registry.async_session_scope() as session:
+                await session.run_sync(work)
+
+        registry = registry_of(postgres_url.replace("psycopg", driver))
+        if driver == "asyncpg":
+            asyncio.run(main(registry))
+            return
+        with registry, registry.session_scope() as session:
+            work(session)
+
+    def test_elsewhere_one_may_go_on(self, registry: Registry) -> None:
+        with registry.session_scope() as session:
+            session.execute(sa.insert(User).values(username="ada", roles=[]))
+            with suppress(sa.exc.IntegrityError):
+                session.execute(sa.insert(User).values(username="ada", roles=[]))
+        with registry.session_scope() as session:
+            assert session.scalars(sa.select(User.username)).all() == ["ada"]

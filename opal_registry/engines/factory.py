@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from opal_registry.engines import mysql, sqlite
 from opal_registry.engines.arguments import PROGRAM, make_arguments, name_processes
+from opal_registry.engines.failed import note_failures
 from opal_registry.engines.forks import guard_forks
 from opal_registry.engines.frozen import is_frozen, open_frozen
 from opal_registry.engines.limits import limit_waiting
@@ -207,4 +208,6 @@ def _make_safe(engine: sa.Engine, settings: DatabaseSettings) -> sa.Engine:
         leave_out_schemas(engine.dialect)
     elif engine.dialect.name in mysql.NAMES:
         mysql.make_safe(engine)
+    elif engine.dialect.name == "postgresql":
+        note_failures(engine)
     return engine

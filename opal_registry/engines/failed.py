@@ -1,0 +1,49 @@
+"""Transactions of PostgreSQL in which a statement failed: their COMMIT is answered with ROLLBACK, and no driver tells.
+
+MySQL and SQLite undo the statement only, so that one may go on there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from opal_registry.engines.failures import find_code
+from opal_registry.engines.translation import AT_COMMIT
+
+FAILED = "opal_failed"
+
+
+def note_failures(engine: sa.Engine) -> None:
+    """Let each connection know whether a statement of its transaction failed, until that or its savepoint is rolled back.
+
+    Args:
+        engine: An engine of PostgreSQL; for asyncio its ``sync_engine``.
+    """
+    dialect: Any = engine.dialect
+    sa.event.listen(engine, "handle_error", _note)
+    dialect.do_begin = _forgetting(dialect.do_begin)
+    dialect.do_rollback_to_savepoint = _forgetting(dialect.do_rollback_to_savepoint)
+
+
+def has_failed(connection: sa.Connection) -> bool:
+    """Whether a COMMIT of this connection's transaction would commit nothing."""
+    return not connection.closed and not connection.invalidated and FAILED in connection.info
+
+
+def _note(context: sa.ExceptionContext) -> None:
+    original = context.original_exception
+    if context.connection is None or context.is_disconnect or not isinstance(original, Exception):
+        return
+    driver = context.connection.connection.dbapi_connection
+    ended = hasattr(original, AT_COMMIT) or getattr(driver, "autocommit", False)
+    if find_code(original) and not ended:  # without a code, it never got to the server
+        context.connection.info[FAILED] = True
+
+
+def _forgetting(method: Callable[..., None]) -> Callable[..., None]:
+    def forget(connection: Any, *arguments: Any) -> None:
+        method(connection, *arguments)
+        connection.info.pop(FAILED, None)
+
+    return forget
