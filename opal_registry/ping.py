@@ -17,6 +17,8 @@ from opal_registry.registry import Registry
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
+LIMITS = ("connect_timeout", "timeout", "read_timeout", "write_timeout")
+"""By which names drivers are told how long they may take to connect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def _connecting_until(deadline: float, engine: sa.Engine) -> Iterator[None]:
 
     def shorten(_dialect: object, _record: object, _args: object, params: dict[str, Any]) -> None:
         left = max(1, math.ceil(deadline - time.monotonic()))
-        params.update({key: min(params[key], left) for key in ("connect_timeout", "timeout") if key in params})
+        params.update({key: min(params[key], left) for key in LIMITS if key in params})
 
     sa.event.listen(engine, "do_connect", shorten)
     try:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -38,10 +39,13 @@ class Application:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.forget_connections()
+        self._runner.close()
+
+    def forget_connections(self) -> None:
         if self._async:
             self._runner.run(self._async.dispose())
         self.engine.dispose()
-        self._runner.close()
 
     def ask(self, statement: str) -> Any:
         if self._async:
@@ -85,7 +89,8 @@ def test_the_server_ends_what_takes_too_long(application: Application) -> None:
 
 def test_a_server_that_hangs_is_given_up_and_asked_again(application: Application, server: Cluster | MariaDB) -> None:
     is_postgres = isinstance(server, Cluster)
-    pid = application.ask("SELECT pg_backend_pid()") if is_postgres else server.pid
+    own = application.ask("SELECT pg_backend_pid()" if is_postgres else "SELECT connection_id()")
+    pid = own if is_postgres else server.pid
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(
@@ -121,10 +126,34 @@ def test_ddl_has_no_limit_of_applications(postgres_url: str) -> None:
     engine.dispose()
 
 
-def test_a_server_that_says_nothing_to_who_connects_is_given_up() -> None:
+def test_a_server_that_says_nothing_to_who_connects_is_given_up(driver: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        engine = make_engine(
-            database_of(f"postgresql://app@127.0.0.1:{silent.getsockname()[1]}/x", connect_timeout="1s")
-        )
-        with pytest.raises(sa.exc.OperationalError, match="timeout expired"):
-            engine.connect()
+        url = f"{driver.removesuffix('_async')}://app@127.0.0.1:{silent.getsockname()[1]}/x"
+        with Application(database_of(url, connect_timeout="1s"), use_async=driver in ASYNC) as application:
+            with pytest.raises(sa.exc.OperationalError, match=r"did not answer in time|timed out|read timeout"):
+                application.ask("SELECT 1")
+
+
+def test_a_host_name_that_nobody_knows_any_more_costs_new_connections_only(
+    driver: str, server: Cluster | MariaDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve, is_gone = socket.getaddrinfo, threading.Event()
+
+    def ask_dns(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host in {"db.test", b"db.test"} and is_gone.is_set():
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return resolve("127.0.0.1" if host in {"db.test", b"db.test"} else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask_dns)
+    url = sa.make_url(server.url("postgres" if isinstance(server, Cluster) else "mysql"))
+    url = url.set(drivername=driver.removesuffix("_async"), host="db.test")
+    settings = database_of(url.render_as_string(hide_password=False))
+    with Application(settings, use_async=driver in ASYNC) as application:
+        assert application.ask("SELECT 1") == 1
+        is_gone.set()
+        assert application.ask("SELECT 1") == 1
+        application.forget_connections()
+        with pytest.raises(sa.exc.OperationalError, match="the host name is not known"):
+            application.ask("SELECT 1")
+        is_gone.clear()
+        assert application.ask("SELECT 1") == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines.limits import make_silence_arguments
+from opal_registry.engines.limits import make_waiting_arguments
 from opal_registry.settings.database import DatabaseSettings, SslSettings
 
 PROGRAM = "opal_registry"
@@ -35,18 +35,14 @@ def make_arguments(
         OSError: If a certificate cannot be read.
         ssl.SSLError: If it is none.
     """
-    driver, wait = url.get_driver_name(), max(1, round(settings.connect_timeout))
+    driver = url.get_driver_name()
     arguments: dict[str, dict[str, Any]] = {
         "pysqlite": {"check_same_thread": False},
-        "psycopg": {"connect_timeout": wait},
-        "asyncpg": {"timeout": wait},
-        "pg8000": {"timeout": wait},
-        "pymysql": {"connect_timeout": wait, "charset": "utf8mb4"},
-        "asyncmy": {"connect_timeout": wait, "charset": "utf8mb4"},
+        "psycopg": {"prepare_threshold": None} if for_run else {},
+        "pymysql": {"charset": "utf8mb4"},
+        "asyncmy": {"charset": "utf8mb4"},
     }
-    if for_run:
-        arguments["psycopg"]["prepare_threshold"] = None
-    ours = arguments.get(driver, {}) | make_silence_arguments(driver, settings, for_run=for_run)
+    ours = arguments.get(driver, {}) | make_waiting_arguments(driver, settings, for_run=for_run)
     ours |= _make_tls_arguments(url, settings.ssl)
     name = make_run_name() if for_run else settings.application_name or make_process_name(program)
     ours |= _make_name_argument(driver, name)

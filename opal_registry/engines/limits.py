@@ -45,7 +45,7 @@ def limit_waiting(engine: sa.Engine, settings: DatabaseSettings, *, for_run: boo
         _watch_network(DESCRIPTORS[driver](record.driver_connection), settings.network_timeout)
         if statement is not None:
             _set_limit(connection, engine.dialect.name, statement)
-        if driver in BOUND:
+        if driver in BOUND and "read_timeout" not in engine.url.query:
             BOUND[driver](record.driver_connection, find_longest_silence(settings, for_run=for_run))
 
     if driver in DESCRIPTORS:
@@ -67,20 +67,28 @@ def find_longest_silence(settings: DatabaseSettings, *, for_run: bool = False) -
     return settings.statement_timeout + settings.network_timeout
 
 
-def make_silence_arguments(driver: str, settings: DatabaseSettings, *, for_run: bool = False) -> dict[str, Any]:
-    """What a driver that bounds silence by itself is told; the others are bound when they have connected.
+def make_waiting_arguments(driver: str, settings: DatabaseSettings, *, for_run: bool = False) -> dict[str, Any]:
+    """How long a driver is told to wait: for a connection, and for an answer.
+
+    Those of MySQL count only the handshake of TCP as connecting. They are told to wait as long for each answer, until the
+    connection has come about.
 
     Example:
-        >>> make_silence_arguments("pymysql", DatabaseSettings(statement_timeout="5s", network_timeout="30s"))
-        {'read_timeout': 35.0, 'write_timeout': 35.0}
+        >>> make_waiting_arguments("asyncpg", DatabaseSettings(statement_timeout="5s", network_timeout="30s"))
+        {'timeout': 10, 'command_timeout': 35.0}
     """
-    silence = find_longest_silence(settings, for_run=for_run)
-    names = {
-        "pymysql": ("read_timeout", "write_timeout"),
-        "asyncmy": ("read_timeout",),
-        "asyncpg": ("command_timeout",),
+    wait = max(1, round(settings.connect_timeout))
+    arguments: dict[str, dict[str, Any]] = {
+        "psycopg": {"connect_timeout": wait},
+        "pg8000": {"timeout": wait},
+        "asyncpg": {"timeout": wait},
+        "pymysql": {"connect_timeout": wait, "read_timeout": wait, "write_timeout": wait},
+        "asyncmy": {"connect_timeout": wait, "read_timeout": wait},
     }
-    return {name: silence for name in names.get(driver, ()) if silence is not None}
+    silence = find_longest_silence(settings, for_run=for_run)
+    if silence is not None:
+        arguments["asyncpg"]["command_timeout"] = silence
+    return arguments.get(driver, {})
 
 
 def _watch_network(descriptor: int, seconds: float) -> None:
@@ -180,4 +188,16 @@ def _break_off(error: sa.ExceptionContext) -> sa.exc.OperationalError | None:
     return sa.exc.OperationalError(error.statement, None, said, hide_parameters=True, connection_invalidated=True)
 
 
-BOUND: dict[str, Callable[[Any, float | None], None]] = {"psycopg": _bind_psycopg, "pg8000": _bind_pg8000}
+def _bind_mysql(connection: Any, seconds: float | None) -> None:
+    """Until here it waited for each answer as long as for the connection."""
+    connection._read_timeout = seconds
+    if hasattr(connection, "_write_timeout"):
+        connection._write_timeout = seconds
+
+
+BOUND: dict[str, Callable[[Any, float | None], None]] = {
+    "psycopg": _bind_psycopg,
+    "pg8000": _bind_pg8000,
+    "pymysql": _bind_mysql,
+    "asyncmy": _bind_mysql,
+}
