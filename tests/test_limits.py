@@ -1,6 +1,7 @@
 """Nobody waits for ever: for a network, for a statement, for a server that hangs."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from tests.postgres import Cluster
 
 LIMITS = {"network_timeout": "500ms", "statement_timeout": "500ms", "pool": {"ping_after": "1m"}}
 ASYNC = {"postgresql+asyncpg", "postgresql+psycopg_async", "mysql+asyncmy"}
-POSTGRES_DRIVERS = ["postgresql+psycopg", "postgresql+psycopg_async", "postgresql+asyncpg"]
+POSTGRES_DRIVERS = ["postgresql+psycopg", "postgresql+pg8000", "postgresql+psycopg_async", "postgresql+asyncpg"]
 DRIVERS = [
     *POSTGRES_DRIVERS,
     *(pytest.param(f"mysql+{name}", marks=pytest.mark.mariadb) for name in ("pymysql", "asyncmy")),
@@ -126,12 +127,14 @@ def test_ddl_has_no_limit_of_applications(postgres_url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pg8000 does not close its socket then
 def test_a_server_that_says_nothing_to_who_connects_is_given_up(driver: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"{driver.removesuffix('_async')}://app@127.0.0.1:{silent.getsockname()[1]}/x"
         with Application(database_of(url, connect_timeout="1s"), use_async=driver in ASYNC) as application:
             with pytest.raises(sa.exc.OperationalError, match=r"did not answer in time|timed out|read timeout"):
                 application.ask("SELECT 1")
+    gc.collect()
 
 
 def test_a_host_name_that_nobody_knows_any_more_costs_new_connections_only(
@@ -157,3 +160,14 @@ def test_a_host_name_that_nobody_knows_any_more_costs_new_connections_only(
             application.ask("SELECT 1")
         is_gone.clear()
         assert application.ask("SELECT 1") == 1
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("driver", ["mysql+pymysql", "mysql+asyncmy"])
+def test_a_statement_may_take_longer_than_connecting(driver: str, mariadb: MariaDB) -> None:
+    settings = database_of(mariadb.url("mysql", driver=driver), connect_timeout="1s")
+    with Application(settings, use_async=driver in ASYNC) as application:
+        assert application.ask("SELECT sleep(1.3)") == 0
+    direct = make_migration_engine(settings)
+    with direct.connect() as connection:
+        assert connection.execute(sa.text("SELECT sleep(1.3)")).scalar() == 0

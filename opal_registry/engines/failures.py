@@ -235,8 +235,9 @@ def _find_file_problem(path: Path, *, must_exist: bool) -> Problem | None:
 
 
 def find_meaning(original: BaseException) -> Meaning:
-    """What a driver's error means."""
-    code, text = find_code(original), str(original)
+    """What a driver's error means; pg8000 tells only that it could not connect, and Python's own error why."""
+    cause = original.__cause__
+    code, text = find_code(original), f"{cause}: {original}" if isinstance(cause, OSError) else str(original)
     return next((meaning for meaning in MEANINGS if meaning.fits(code, text)), UNKNOWN)
 
 
