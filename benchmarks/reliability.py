@@ -5,12 +5,14 @@ what they lose, and how long it lasts, is counted.
 """
 
 import argparse
+import os
+import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +35,12 @@ PAUSE = 0.002
 
 DOWN = 1.0
 """Seconds that a server is away."""
+
+
+HANGS = 5.0
+"""Seconds that a server says nothing."""
+
+IMPATIENT = {"statement_timeout": "500ms", "network_timeout": "500ms", "connect_timeout": "1s"}
 
 
 @dataclass(slots=True)
@@ -87,10 +95,12 @@ class Fault:
     Args:
         title: What it is called on the page.
         happen: Does it; when it returns, a server is there again.
+        settings: What is set of the database beside its URL.
     """
 
     title: str
     happen: Callable[[Cluster, Standby], None]
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 def _cut_all(primary: Cluster, _: Standby) -> None:
@@ -116,11 +126,22 @@ def _fail_over(primary: Cluster, standby: Standby) -> None:
     standby.promote()
 
 
+def _hang(primary: Cluster, _: Standby) -> None:
+    pids = [pid for (pid,) in primary.execute("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")]
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in (primary.pid, *pids):
+            with suppress(ProcessLookupError):  # a worker that had done its work
+                os.kill(pid, number)
+        time.sleep(HANGS if number == signal.SIGSTOP else 0)
+
+
 FAULTS = (
     Fault("every connection is cut by the server", _cut_all),
     Fault("the server is restarted in order", _restart),
     Fault(f"the server crashes, and comes back after {DOWN:g} s", _crash),
     Fault(f"the server crashes, and its standby is promoted after {DOWN:g} s", _fail_over),
+    Fault(f"the server hangs for {HANGS:g} s", _hang),
+    Fault(f"the server hangs for {HANGS:g} s; `statement_timeout` and `network_timeout` are 500 ms", _hang, IMPATIENT),
 )
 
 
@@ -153,7 +174,9 @@ def run(fault: Fault) -> Outcome:
         primary.execute("CREATE TABLE counted (id int PRIMARY KEY, number int); INSERT INTO counted VALUES (1, 0)")
         ports = f"{primary.port},{standby.port}"
         url = f"postgresql://postgres@/postgres?host=127.0.0.1,127.0.0.1&port={ports}&target_session_attrs=read-write"
-        with Registry(Settings.model_validate({"database": {"url": url}}), sub_apps=["core"]) as registry:
+        with Registry(
+            Settings.model_validate({"database": {"url": url} | fault.settings}), sub_apps=["core"]
+        ) as registry:
             load = Load(registry)
             with load.running():
                 time.sleep(BEFORE)
