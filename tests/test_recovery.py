@@ -26,6 +26,11 @@ def count(registry: Registry) -> int:
         return int(session.execute(COUNT).scalar_one())
 
 
+def count_for_ever(registry: Registry) -> None:
+    while count(registry):
+        pass
+
+
 def count_twice(registry: Registry, primary: Cluster) -> None:
     """In one transaction, whose connection the server ends in between."""
     with registry.session_scope() as session:
@@ -74,3 +79,17 @@ def test_a_connection_that_is_cut_in_a_transaction_costs_that_one_only(primary: 
         assert caught.value.connection_invalidated
         assert count(registry) == 1
         assert registry.engine().pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_a_primary_that_became_a_standby_is_left_though_nobody_cut_its_connections(primary: Cluster) -> None:
+    with Standby(primary) as standby:
+        both = f"host=127.0.0.1,127.0.0.1&port={primary.port},{standby.port}&target_session_attrs=read-write"
+        with registry_of(f"postgresql://postgres@/postgres?{both}") as registry:
+            assert count(registry) == 1
+            standby.promote()
+            primary.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            primary.execute("SELECT pg_reload_conf()")
+            with pytest.raises(sa.exc.DBAPIError, match="read-only transaction") as caught:
+                count_for_ever(registry)  # the session reads the setting soon
+            assert caught.value.connection_invalidated
+            assert count(registry) > 0

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from opal_registry.engines import mysql, sqlite
 from opal_registry.engines.arguments import PROGRAM, make_arguments, name_processes
 from opal_registry.engines.failed import note_failures
+from opal_registry.engines.failover import leave_standbys
 from opal_registry.engines.forks import guard_forks
 from opal_registry.engines.frozen import is_frozen, open_frozen
 from opal_registry.engines.limits import limit_waiting
@@ -197,6 +198,7 @@ def _keep_well(engine: sa.Engine, settings: DatabaseSettings, program: str) -> N
     limit_waiting(engine, settings)
     if engine.dialect.name != "sqlite":
         ping_idle(engine, after=settings.pool.ping_after)
+        leave_standbys(engine)
     if not is_memory(engine.url):  # of that a forked process has a copy of its own
         guard_forks(engine)
 
