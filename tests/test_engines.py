@@ -61,7 +61,7 @@ def test_the_pool_is_as_configured() -> None:
     assert isinstance(engine.pool, pool.QueuePool)
     assert (engine.pool.size(), engine.pool._max_overflow, engine.pool._timeout) == (3, 4, 2)
     assert engine.pool._recycle == 60
-    assert engine.pool._pool.use_lifo  # type: ignore[attr-defined]
+    assert engine.pool._pool.use_lifo
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
