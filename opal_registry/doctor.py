@@ -27,8 +27,11 @@ MYSQL_LIMITS = sa.text(
     "SELECT CASE WHEN @@max_user_connections > 0 THEN least(@@max_connections, @@max_user_connections)"
     " ELSE @@max_connections END"
 )
-POSTGRES_IDLE = sa.text("SELECT coalesce(current_setting('idle_session_timeout', true)::interval, '0')")
-"""After how long the server closes a connection that is not used; 0 for never, as before PostgreSQL 14."""
+POSTGRES_IDLE = sa.text(
+    "SELECT extract(epoch FROM coalesce(current_setting('idle_session_timeout', true), '0')::interval)"
+)
+MYSQL_IDLE = sa.text("SELECT @@wait_timeout")
+"""After how many seconds the server closes a connection that is not used; 0 for never, as before PostgreSQL 14."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,7 @@ def check_age(patient: Patient) -> Iterator[Outcome]:
     if patient.dialect == "sqlite" or patient.settings.pool.kind == "none":
         return
     is_mysql = patient.dialect == "mysql"
-    limit = float(patient.ask(sa.text("SELECT @@wait_timeout")) if is_mysql else _seconds(patient.ask(POSTGRES_IDLE)))
+    limit = float(patient.ask(MYSQL_IDLE if is_mysql else POSTGRES_IDLE))
     recycle, name = patient.settings.pool.recycle, "wait_timeout" if is_mysql else "idle_session_timeout"
     if 0 < limit <= recycle:
         what = (
@@ -192,10 +195,6 @@ def check_age(patient: Patient) -> Iterator[Outcome]:
         yield what, f"set pool.recycle to less than {limit:g} s"
     else:
         yield f"a connection is replaced after {recycle:g} s, before the server would close it", ""
-
-
-def _seconds(interval: Any) -> float:
-    return float(interval.total_seconds())
 
 
 def check_pooler(patient: Patient) -> Iterator[Outcome]:

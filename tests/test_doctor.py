@@ -77,6 +77,18 @@ def test_a_server_that_closes_connections_sooner_is_a_finding(mariadb: MariaDB) 
         mariadb.execute("SET GLOBAL wait_timeout = DEFAULT")
 
 
+def test_so_is_postgresql_that_does(postgres: Cluster) -> None:
+    postgres.execute("ALTER ROLE postgres SET idle_session_timeout = '5min'")
+    try:
+        for driver in ("psycopg", "pg8000"):
+            found = findings(postgres.url().replace("psycopg", driver))
+            assert found["age"].startswith(
+                "the server closes a connection that was idle for 300 s (idle_session_timeout)"
+            )
+    finally:
+        postgres.execute("ALTER ROLE postgres RESET idle_session_timeout")
+
+
 def test_a_pooler_that_nobody_mentioned_is_a_finding(pgbouncer: PgBouncer, pgbouncer_url: str) -> None:
     told = {"url": pgbouncer_url, "pool": {"pooler": "pgbouncer"}}
     assert list(findings(pgbouncer_url)) == ["pooler"]
