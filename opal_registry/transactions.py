@@ -30,6 +30,7 @@ from opal_registry.engines.neutral import (
     NotNullError,
     Rule,
     SerializationError,
+    StatementTimeoutError,
     UniqueError,
 )
 from opal_registry.errors import OpalError, Problem
@@ -275,6 +276,7 @@ __all__ = [
     "NotNullError",
     "Rule",
     "SerializationError",
+    "StatementTimeoutError",
     "UniqueError",
     "after_commit",
     "in_transaction",

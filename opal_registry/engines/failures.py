@@ -76,7 +76,7 @@ MEANINGS = (
     Meaning("SQLITE_CORRUPT", "", "the database file is damaged", "restore it from a backup"),
     Meaning("SQLITE_CANTOPEN", "", "the file cannot be opened", "check the path and the permissions of its directory"),
     Meaning("SQLITE_IOERR", "", "the file cannot be read or written", "check the disk and what it is mounted with"),
-    Meaning("57014 1317 1969 3024", "", "the server ended the statement: it took too long", "raise locks.statement_timeout, or statement_timeout for this user, or run the command when less is going on"),
+    Meaning("57014 1317 1969 3024", "", "the server ended the statement: it took too long", "raise locks.statement_timeout (of a revision) or database.statement_timeout, or the server's for this user, or run the command when less is going on", neutral=neutral.StatementTimeoutError),
     Meaning("40P01 1213", "", "two transactions got into each other's way", "run the command again", neutral=neutral.DeadlockError),
     Meaning("40001 1020", "", "two transactions got into each other's way", "run the command again", neutral=neutral.SerializationError),
     Meaning("40", "", "the server ended the transaction", "run the command again"),

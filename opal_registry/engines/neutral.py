@@ -26,6 +26,10 @@ class SerializationError(sa.exc.OperationalError):
     """What this transaction has read is no longer true, so that it may not go on; run the whole of it again."""
 
 
+class StatementTimeoutError(sa.exc.OperationalError):
+    """The server ended the statement: it took longer than it may, or somebody told the server to."""
+
+
 class LockWaitError(sa.exc.OperationalError):
     """Another transaction keeps a lock for longer than this one may wait."""
 
