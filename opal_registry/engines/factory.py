@@ -13,6 +13,7 @@ from opal_registry.engines.failed import note_failures
 from opal_registry.engines.failover import leave_standbys
 from opal_registry.engines.forks import guard_forks
 from opal_registry.engines.frozen import is_frozen, open_frozen
+from opal_registry.engines.lazy_begin import begin_lazily
 from opal_registry.engines.limits import limit_waiting
 from opal_registry.engines.migration import ask_little, make_migration_url, take_role
 from opal_registry.engines.patience import ping_idle
@@ -199,6 +200,8 @@ def _keep_well(engine: sa.Engine, settings: DatabaseSettings, program: str) -> N
     if engine.dialect.name != "sqlite":
         ping_idle(engine, after=settings.pool.ping_after)
         leave_standbys(engine)
+    if settings.lazy_begin:
+        begin_lazily(engine)
     if not is_memory(engine.url):  # of that a forked process has a copy of its own
         guard_forks(engine)
 

@@ -201,6 +201,8 @@ class DatabaseSettings(Connection):
     """How long one statement of an application may take; no limit but the server's own if it is not set."""
     application_name: Text | None = None
     """How the server shows a connection; else the sub-app, the host and the number of the process."""
+    lazy_begin: bool = True
+    """Whether a plain SELECT runs without a transaction, in one round trip, on PostgreSQL at READ COMMITTED."""
     pool: PoolSettings = PoolSettings()
     """The connections that are kept open."""
     migration_url: Annotated[Secret | None, Field(examples=["postgresql://opal_deploy@db.example/suite"])] = None
