@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -146,10 +146,8 @@ def test_a_savepoint_begins_a_transaction(engine: sa.Engine) -> None:
 )
 def test_who_uses_the_driver_itself_has_a_transaction(statement: Any, engine: sa.Engine) -> None:
     with engine.connect() as connection:
-        try:
+        with suppress(sa.exc.DataError):
             connection.execute(statement)
-        except sa.exc.DataError:
-            pass
         connection.connection.cursor().execute("DELETE FROM users")
         connection.rollback()
         assert connection.scalar(sa.select(sa.func.count()).select_from(USERS)) == 1
@@ -207,6 +205,17 @@ def test_read_only_sessions_are_read_only(postgres_url: str) -> None:
             with pytest.raises(sa.exc.InternalError, match="read-only transaction"):
                 session.execute(sa.select(DELETED.c.id))
             session.rollback()
+
+
+def test_a_read_that_failed_alone_stops_no_commit(postgres_url: str) -> None:
+    with registry_of(postgres_url) as registry:
+        User.metadata.create_all(registry.engine(), [USERS])
+        with registry.session_scope() as session:
+            with suppress(sa.exc.DataError):
+                session.execute(sa.select(sa.literal(1) / sa.bindparam("zero", 0)))
+            session.add(User(username="ada"))
+        with registry.session_scope() as session:
+            assert session.scalars(sa.select(User.username)).all() == ["ada"]
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def make_engine(settings: DatabaseSettings, *, where: str = "", program: str = P
     options = make_pool_options(url, settings.pool, where=where)
     engine: sa.Engine = _create(sa.create_engine, url, settings, where, program=program, **options)
     _keep_well(engine, settings, program)
-    return _make_safe(engine, settings)
+    return engine
 
 
 def make_migration_engine(settings: DatabaseSettings, *, where: str = "") -> sa.Engine:
@@ -103,7 +103,6 @@ def make_async_engine(settings: DatabaseSettings, *, where: str = "", program: s
     options = make_pool_options(url, settings.pool, use_async=True, where=where)
     engine: AsyncEngine = _create(create_async_engine, url, settings, where, program=program, **options)
     _keep_well(engine.sync_engine, settings, program)
-    _make_safe(engine.sync_engine, settings)
     return engine
 
 
@@ -200,10 +199,11 @@ def _keep_well(engine: sa.Engine, settings: DatabaseSettings, program: str) -> N
     if engine.dialect.name != "sqlite":
         ping_idle(engine, after=settings.pool.ping_after)
         leave_standbys(engine)
-    if settings.lazy_begin:
-        begin_lazily(engine)
     if not is_memory(engine.url):  # of that a forked process has a copy of its own
         guard_forks(engine)
+    _make_safe(engine, settings)
+    if settings.lazy_begin:
+        begin_lazily(engine)  # last, so that others see whether the statement that failed was alone
 
 
 def _make_safe(engine: sa.Engine, settings: DatabaseSettings) -> sa.Engine:
