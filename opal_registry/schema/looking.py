@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from opal_registry.engines.factory import for_looking
+from opal_registry.engines.sqlite import OPTION
 from opal_registry.store.locks import make_limit_of_waiting
 from opal_registry.store.native_locks import set_patience
 
@@ -27,7 +28,8 @@ def look_at(engine: sa.Engine, *, wait: float, role: str | None = None) -> Itera
     """
     limit = make_limit_of_waiting(engine.dialect.name, wait)
     if engine.dialect.driver == "psycopg" and not role:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", OPTION: "read_only"}
+        with engine.connect().execution_options(**options) as connection:
             _send_before_each(connection, [READ_ONLY, limit])
             yield connection
         return
