@@ -144,8 +144,8 @@ def _same_server(registry: Registry, one: str, other: str) -> bool:
 
 
 def _find_server(registry: Registry, bind: str) -> tuple[object, ...]:
-    url, cloud_sql = registry.engine(bind).url, registry.settings.databases[bind].cloud_sql
-    return url.get_backend_name(), url.host or url.query.get("host"), url.port, cloud_sql and cloud_sql.instance
+    url = registry.engine(bind).url
+    return url.get_backend_name(), url.host or url.query.get("host"), url.port
 
 
 def check_answer(patient: Patient) -> Iterator[Outcome]:

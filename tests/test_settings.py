@@ -197,13 +197,43 @@ WRONG = [
     ("database: {url: 'x:', ssl: {mode: verify}}", "database.ssl.mode cannot be 'verify'", "did you mean verify-ca?"),
     ("database: {url: 'x:', ssl: {cert: a}}", "database.ssl lacks key", "write both cert and key"),
     (
-        "database: {cloud_sql: {instance: x, database: d}}",
+        "database: {cloud_sql: {instance: x, database: d, user: u}}",
         "database.cloud_sql.instance cannot be 'x'",
         "project:region:name",
     ),
-    ("database: {cloud_sql: {instance: 'a:b:c'}}", "database.cloud_sql.database is missing", "add it"),
+    ("database: {cloud_sql: {instance: 'a:b1:c', user: u}}", "database.cloud_sql.database is missing", "add it"),
     (
-        "database: {cloud_sql: {instance: 'a:b:c', database: d}, user: u}",
+        "database: {cloud_sql: {instance: 'project:region:name', database: d, user: u}}",
+        "database.cloud_sql.instance cannot be 'project:region:name'",
+        "project:region:name",
+    ),
+    (
+        "database: {cloud_sql: {instance: 'a::c', database: d, user: u}}",
+        "database.cloud_sql.instance cannot be 'a::c'",
+        "project:region:name",
+    ),
+    (
+        "database: {cloud_sql: {instance: 'a:b1:c', database: d, user: a@p.iam.gserviceaccount.com, iam_auth: true}}",
+        "database.cloud_sql has user a@p.iam.gserviceaccount.com, whom postgresql knows by a shorter name",
+        "write a@p.iam",
+    ),
+    (
+        "database: {cloud_sql: {instance: 'a:b1:c', engine: mysql, database: d, user: a@p.iam, iam_auth: true}}",
+        "database.cloud_sql has user a@p.iam, whom mysql knows by a shorter name",
+        "write a",
+    ),
+    (
+        "database: {cloud_sql: {instance: 'a:b1:c', database: d, user: a, api_endpoint: 'https://x/'}}",
+        "database.cloud_sql.api_endpoint cannot be 'https://x/'",
+        "with nothing behind that",
+    ),
+    (
+        "database: {cloud_sql: {instance: 'a:b1:c', engine: mysql, database: d, user: a, driver: pg8000}}",
+        "database.cloud_sql has driver pg8000 for engine mysql",
+        "write pymysql",
+    ),
+    (
+        "database: {cloud_sql: {instance: 'a:b1:c', database: d, user: a}, user: u}",
         "database has user beside cloud_sql",
         "go inside",
     ),

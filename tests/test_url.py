@@ -120,10 +120,27 @@ def test_a_refusal_does_not_show_the_password(text: str) -> None:
     assert "hunter2" not in refusal(text)
 
 
-def test_a_cloud_sql_instance_says_that_it_comes_later() -> None:
-    settings = DatabaseSettings.model_validate({"cloud_sql": {"instance": "p:r:i", "database": "opal"}})
-    with pytest.raises(ConfigError, match="later release"):
-        make_url(settings)
+@pytest.mark.parametrize(
+    ("others", "use_async", "text"),
+    [
+        ({}, False, "postgresql+pg8000://opal@[tests:europe-west1:suite]/opal"),
+        ({}, True, "postgresql+asyncpg://opal@[tests:europe-west1:suite]/opal"),
+        ({"driver": "asyncpg"}, False, "postgresql+pg8000://opal@[tests:europe-west1:suite]/opal"),
+        ({"driver": "psycopg"}, False, "postgresql+psycopg://opal@[tests:europe-west1:suite]/opal"),
+        ({"engine": "mysql"}, False, "mysql+pymysql://opal@[tests:europe-west1:suite]/opal"),
+    ],
+    ids=str,
+)
+def test_a_cloud_sql_instance_stands_where_a_host_does(others: dict[str, str], use_async: bool, text: str) -> None:
+    about = {"instance": "tests:europe-west1:suite", "database": "opal", "user": "opal", **others}
+    url = make_url(DatabaseSettings.model_validate({"cloud_sql": about}), use_async=use_async)
+    assert describe_url(url) == text
+
+
+def test_mysql_has_no_asyncio_through_the_connector() -> None:
+    about = {"instance": "tests:europe-west1:suite", "database": "opal", "user": "opal", "engine": "mysql"}
+    with pytest.raises(ConfigError, match="no asyncio driver for mysql"):
+        make_url(DatabaseSettings.model_validate({"cloud_sql": about}), use_async=True)
 
 
 @pytest.mark.parametrize(

@@ -349,7 +349,7 @@ class TestTheAddress:
             {"url": "mysql+mysqldb://db/suite"},
             {"url": "oracle://db/suite"},
             {"url": "suite"},
-            {"cloud_sql": {"instance": "project:region:name", "database": "suite"}},
+            {"cloud_sql": {"instance": "project:region1:name", "database": "suite", "user": "app"}},
         ],
         ids=str,
     )

@@ -39,7 +39,6 @@ def _check(run: Invocation) -> None:
     databases = {
         bind: describe_url(make_url(settings, where=run.settings.place_of(bind)))
         for bind, settings in run.settings.databases.items()
-        if not settings.cloud_sql
     }
     for bind, settings in run.settings.databases.items():
         if settings.migration_url:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import sqlalchemy as sa
 
@@ -18,6 +19,9 @@ DRIVERS = {"sqlite3", "psycopg", "pymysql", "asyncpg", "asyncmy", "pg8000"}
 """The modules whose exceptions are a database's errors too, where they come without SQLAlchemy's wrapping."""
 
 DEFAULT = "default"
+MEANING = "opal_meaning"
+"""Under this name a driver's error has what it means, where that was found out when it was raised."""
+
 SETTING = re.compile(r"\bdatabase\.(?=[a-z])")
 
 NO_CODES = (0, 2003)
@@ -236,6 +240,8 @@ def _find_file_problem(path: Path, *, must_exist: bool) -> Problem | None:
 
 def find_meaning(original: BaseException) -> Meaning:
     """What a driver's error means; pg8000 tells only that it could not connect, and Python's own error why."""
+    if (known := getattr(original, MEANING, None)) is not None:
+        return cast("Meaning", known)
     cause = original.__cause__
     code, text = find_code(original), f"{cause}: {original}" if isinstance(cause, OSError) else str(original)
     return next((meaning for meaning in MEANINGS if meaning.fits(code, text)), UNKNOWN)

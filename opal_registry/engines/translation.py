@@ -70,11 +70,16 @@ def _catch_raw_errors(dialect: sa.Dialect) -> None:
         try:
             return connect(*arguments, **named)
         except (OSError, UnicodeError) as error:
-            kind: Any = dialect.loaded_dbapi.OperationalError
-            text = str(error) or "timed out"
-            raise (kind(text, error) if issubclass(kind, sa.exc.EmulatedDBAPIException) else kind(text)) from error
+            raise make_driver_error(dialect, str(error) or "timed out", error) from error
 
     dialect.connect = connect_or_say_why  # type: ignore[method-assign]
+
+
+def make_driver_error(dialect: sa.Dialect, text: str, cause: Exception) -> Exception:
+    """The driver's own error for something that is not: SQLAlchemy knows it for one of a database."""
+    kind: Any = dialect.loaded_dbapi.OperationalError
+    made: Exception = kind(text, cause) if issubclass(kind, sa.exc.EmulatedDBAPIException) else kind(text)
+    return made
 
 
 def _translate(context: sa.ExceptionContext) -> sa.exc.DBAPIError | None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import mask_url
-from opal_registry.settings.database import DEFAULT_URL, DatabaseSettings
+from opal_registry.settings.database import DEFAULT_URL, CloudSqlSettings, DatabaseSettings
 
 SCRATCH_PREFIX = "opal_scratch_"
 """How the names of databases begin that are dropped as soon as something was compared with them."""
@@ -19,6 +19,10 @@ SYNC_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql
 
 ASYNC_DRIVERS = {"sqlite": "aiosqlite", "postgresql": "psycopg", "mysql": "asyncmy", "mariadb": "asyncmy"}
 """The driver of an asyncio engine, where the settings name none or one that cannot."""
+
+CLOUD_SQL_DRIVERS = {"postgresql": "pg8000", "mysql": "pymysql"}
+CLOUD_SQL_ASYNC_DRIVERS = {"postgresql": "asyncpg"}
+"""The drivers that are used with the connector of Cloud SQL, where the settings name no other."""
 
 ONLY_ASYNC = {"aiosqlite", "asyncpg", "asyncmy", "aiomysql"}
 BOTH = {"psycopg"}
@@ -40,12 +44,7 @@ def make_url(settings: DatabaseSettings, *, where: str = "", use_async: bool = F
         ConfigError: If the URL cannot be meant, or names a database that is not supported.
     """
     if settings.cloud_sql is not None:
-        what = "a Cloud SQL instance is configured, but the connector comes with a later release"
-        raise ConfigError(
-            Problem(
-                what, where, "use the Cloud SQL Auth Proxy: give its host and port, or its socket directory as host"
-            )
-        )
+        return _from_cloud_sql(settings.cloud_sql, where, use_async=use_async)
     url = _from_parts(settings) if settings.form == "parts" else _from_text(settings, where)
     return with_driver(url, use_async=use_async)
 
@@ -166,6 +165,22 @@ def _from_parts(settings: DatabaseSettings) -> sa.URL:
         host=settings.host,
         port=settings.port,
         database=settings.name,
+    )
+
+
+def _from_cloud_sql(settings: CloudSqlSettings, where: str, *, use_async: bool) -> sa.URL:
+    """A URL whose host is the instance: nobody but Google's connector finds the way there."""
+    usual = settings.driver if settings.driver not in ONLY_ASYNC else None
+    driver = CLOUD_SQL_ASYNC_DRIVERS.get(settings.engine) if use_async else usual or CLOUD_SQL_DRIVERS[settings.engine]
+    if driver is None:
+        what = f"the connector of Cloud SQL has no asyncio driver for {settings.engine}"
+        raise ConfigError(Problem(what, where, "let the Cloud SQL Auth Proxy stand between: see docs/cloud-sql.md"))
+    return sa.URL.create(
+        f"{settings.engine}+{driver}",
+        username=settings.user,
+        password=settings.password.get_secret_value() if settings.password else None,
+        host=settings.instance,
+        database=settings.database,
     )
 
 

@@ -3,9 +3,10 @@
 Fields marked ``reserved`` are checked but not acted upon by this release.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from opal_registry.secrets import Secret
 from opal_registry.settings.kinds import Duration, Port, PositiveDuration, Section, Text, Whole, fault
@@ -42,35 +43,64 @@ class SslSettings(Section):
         return self
 
 
-class CloudSqlSettings(Section):
-    """A Google Cloud SQL instance, reached through its connector. Checked by this release, not yet used."""
+CONNECTION_NAME = r"^([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]*:[a-z][a-z0-9-]*[0-9]:[a-z][a-z0-9-]*$"
+"""What Google calls a connection name; the name of every region ends with a digit, which that of no placeholder does."""
 
-    instance: Annotated[
-        str, Field(pattern=r"^[^:\s]+(:[^:\s]+)?:[^:\s]+:[^:\s]+$", examples=["project:europe-west1:suite"])
-    ]
+SERVICE_ACCOUNT = ".gserviceaccount.com"
+DRIVERS = {"postgresql": ("pg8000", "psycopg", "asyncpg"), "mysql": ("pymysql",)}
+"""The drivers that Google's connector works with, by engine."""
+
+
+class CloudSqlSettings(Section):
+    """A Google Cloud SQL instance, reached through Google's own connector (``opal-registry[cloudsql]``)."""
+
+    instance: Annotated[str, Field(pattern=CONNECTION_NAME, examples=["my-project:europe-west1:suite"])]
     """The instance's connection name: project:region:name."""
     engine: Literal["postgresql", "mysql"] = "postgresql"
     """The database engine of the instance."""
     database: Text
     """The database in it."""
-    user: Text | None = None
-    """Who connects; with iam_auth, the account without .gserviceaccount.com."""
+    user: Text
+    """Who connects; with iam_auth, for PostgreSQL the account without .gserviceaccount.com, for MySQL what stands before the @."""
     password: Secret | None = None
     """The password; not with iam_auth."""
     iam_auth: bool = False
     """Whether to sign in with the identity of the service account, without a password."""
     ip_type: Literal["public", "private", "psc"] = "public"
     """Which address of the instance to use."""
-    driver: Text | None = None
-    """The Python driver, if not the default one of the engine."""
+    driver: Literal["pg8000", "psycopg", "asyncpg", "pymysql"] | None = None
+    """The Python driver: pg8000 or psycopg, asyncpg for asyncio; for MySQL pymysql."""
     refresh: Literal["lazy", "background"] = "lazy"
-    """When certificates are renewed: lazy for scripts and serverless, background for servers."""
+    """When certificates are renewed: lazy when somebody connects, as it must be on Cloud Run; background ahead of time."""
+    credentials: Secret | None = None
+    """The JSON of Google's credentials, such as {file: key.json}; else those of the environment (ADC)."""
+    impersonate: Annotated[Text | None, Field(examples=["opal@my-project.iam.gserviceaccount.com"])] = None
+    """The service account that those credentials shall act as."""
+    api_endpoint: Annotated[Text | None, Field(examples=["https://sqladmin.googleapis.com"])] = None
+    """Another address of the Cloud SQL Admin API, without a slash at its end."""
+
+    @field_validator("api_endpoint")
+    @classmethod
+    def _is_an_origin(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/\s]+", value):
+            raise fault(f"cannot be {value!r:.60}", "write it as https://host, with nothing behind that")
+        return value
 
     @model_validator(mode="after")
-    def _iam_has_no_password(self) -> Self:
+    def _fits_together(self) -> Self:
+        if self.driver is not None and self.driver not in DRIVERS[self.engine]:
+            raise fault(
+                f"has driver {self.driver} for engine {self.engine}", f"write {' or '.join(DRIVERS[self.engine])}"
+            )
         if self.iam_auth and self.password is not None:
             raise fault("has both iam_auth and password", "remove one of them")
+        if self.iam_auth and self.user != self._iam_user:
+            raise fault(f"has user {self.user}, whom {self.engine} knows by a shorter name", f"write {self._iam_user}")
         return self
+
+    @property
+    def _iam_user(self) -> str:
+        return self.user.partition("@")[0] if self.engine == "mysql" else self.user.removesuffix(SERVICE_ACCOUNT)
 
 
 class Connection(Section):
@@ -94,8 +124,8 @@ class Connection(Section):
     """The password as text or, better, a reference; fills in what url lacks."""
     ssl: SslSettings | None = None
     """Encryption of the connection."""
-    cloud_sql: Annotated[CloudSqlSettings | None, Field(json_schema_extra=RESERVED)] = None
-    """A Google Cloud SQL instance; checked, not yet used."""
+    cloud_sql: CloudSqlSettings | None = None
+    """A Google Cloud SQL instance."""
 
     @property
     def form(self) -> str | None:

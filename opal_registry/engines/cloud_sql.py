@@ -1,0 +1,87 @@
+"""Engines of Google Cloud SQL instances, whose connections Google's connector makes.
+
+An engine keeps its URL, its events and what its driver is told; only the last step, in which a driver would open a socket,
+is the connector's: it asks Google for the instance's address and for a certificate, and signs in with that.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.util import await_only
+
+from opal_registry.engines.cloud_sql_connectors import Connectors, find_connectors
+from opal_registry.engines.cloud_sql_errors import find_refusal
+from opal_registry.engines.failures import MEANING
+from opal_registry.engines.translation import make_driver_error
+from opal_registry.errors import ConfigError, Problem
+from opal_registry.settings.database import DatabaseSettings
+
+
+def connect_through_google(engine: sa.Engine, settings: DatabaseSettings, *, where: str = "") -> None:
+    """Let Google's connector make an engine's connections, if its URL leads to a Cloud SQL instance; nothing is connected.
+
+    Args:
+        engine: The engine; for asyncio its ``sync_engine``.
+        settings: How the database is reached.
+        where: Where that is configured, for error texts.
+
+    Raises:
+        ConfigError: If the connector is not installed.
+    """
+    if settings.cloud_sql is None or engine.url.host != settings.cloud_sql.instance:
+        return
+    _check_connector(where)
+    dialect: Any = engine.dialect
+    connect = (_through_loop if dialect.is_async else _through_thread)(engine, find_connectors(settings.cloud_sql))
+    own = {"enable_iam_auth": settings.cloud_sql.iam_auth, "ip_type": settings.cloud_sql.ip_type}
+    dialect.connect = _translating(dialect, lambda **told: connect(**_tell(told), driver=dialect.driver, **own))
+
+
+def _check_connector(where: str) -> None:
+    with suppress(ModuleNotFoundError):  # of a package that it would lie in
+        if importlib.util.find_spec("google.cloud.sql.connector"):
+            return
+    what = "cloud_sql needs Google's connector, which is not installed"
+    raise ConfigError(Problem(what, where, "pip install 'opal-registry[cloudsql]'"))
+
+
+def _through_thread(engine: sa.Engine, connectors: Connectors) -> Callable[..., Any]:
+    sa.event.listen(engine, "engine_disposed", connectors.leave)
+    return partial(connectors.connect, engine)
+
+
+def _through_loop(engine: sa.Engine, connectors: Connectors) -> Callable[..., Any]:
+    @sa.event.listens_for(engine, "engine_disposed")
+    def leave(_: sa.Engine) -> None:
+        with suppress(sa.exc.MissingGreenlet, RuntimeError):  # the loop has ended, and the connector with it
+            await_only(connectors.leave_async(engine))
+
+    usual: Any = engine.dialect.connect
+    return partial(usual, async_creator_fn=partial(connectors.connect_async, engine))
+
+
+def _tell(told: dict[str, Any]) -> dict[str, Any]:
+    """What a driver is told, by the names that the connector has for it."""
+    names = {"host": "instance", "dbname": "db", "database": "db", "connect_timeout": "timeout"}
+    return {names.get(name, name): value for name, value in told.items()}
+
+
+def _translating(dialect: sa.Dialect, connect: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, whose errors are those of the driver, and know what they mean, where they come from Google's side of the way."""
+
+    def connect_or_say_why(*_: Any, **arguments: Any) -> Any:
+        try:
+            return connect(**arguments)
+        except Exception as error:
+            refusal = find_refusal(error)
+            if refusal is None:
+                raise
+            translated = make_driver_error(dialect, str(error) or type(error).__name__, error)
+            setattr(translated, MEANING, refusal)
+            raise translated from error
+
+    return connect_or_say_why

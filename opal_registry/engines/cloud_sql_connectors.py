@@ -1,0 +1,270 @@
+"""Google's connectors: one in a process for all ordinary engines, and one for each event loop, as Google advises.
+
+A connector belongs to an event loop. Some of what it does there blocks (it opens sockets, and fetches tokens), so that the
+one of ordinary engines has a loop in a thread of its own, for which nobody waits longer than he wants to.
+"""
+
+import asyncio
+import json
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+import sqlalchemy as sa
+
+from opal_registry.errors import ConfigError, Problem
+from opal_registry.settings.database import CloudSqlSettings
+
+if TYPE_CHECKING:  # heavy, and of the extra "cloudsql"
+    from google.auth.credentials import Credentials
+    from google.cloud.sql.connector import Connector
+
+SCOPES = ["https://www.googleapis.com/auth/sqlservice.admin"]
+TO_IMPERSONATE = ["https://www.googleapis.com/auth/cloud-platform"]
+
+PATIENCE = 5.0
+"""So many seconds a connector has to close; a closed one may hang for ever."""
+
+GRACE = 0.5
+"""So many seconds after its time is up, a loop that has not noticed is stuck."""
+
+
+class LoopConnector:
+    """The connector of one event loop, made there when it is first needed.
+
+    Args:
+        settings: Whose credentials it has, and when it renews certificates.
+    """
+
+    def __init__(self, settings: CloudSqlSettings) -> None:
+        self.users: WeakSet[sa.Engine] = WeakSet()
+        self._settings = settings
+        self._making = asyncio.Lock()
+        self._made: tuple[Connector, Credentials] | None = None
+
+    async def connect(self, instance: str, driver: str, *, timeout: float, **arguments: Any) -> Any:
+        """Connect a driver to an instance, within so many seconds.
+
+        Raises:
+            TimeoutError: If it takes longer.
+        """
+        async with asyncio.timeout(timeout):
+            async with self._making:
+                connector, credentials = self._made = self._made or await self._make()
+            await asyncio.to_thread(
+                _refresh, credentials
+            )  # or the connector does it, and the loop stands still meanwhile
+            return await connector.connect_async(instance, driver, timeout=timeout, **arguments)
+
+    async def close(self) -> None:
+        """Close it, within :data:`PATIENCE`; it is made anew when it is needed again."""
+        made, self._made = self._made, None
+        if made is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(made[0].close_async(), PATIENCE)
+
+    async def _make(self) -> "tuple[Connector, Credentials]":
+        credentials = await asyncio.to_thread(_load_credentials, self._settings)
+        from google.cloud.sql.connector import Connector
+
+        connector = Connector(
+            loop=asyncio.get_running_loop(),
+            credentials=credentials,
+            refresh_strategy=self._settings.refresh,
+            sqladmin_api_endpoint=self._settings.api_endpoint,
+        )
+        return connector, credentials
+
+
+class ThreadedConnector:
+    """A connector with an event loop in a thread of its own.
+
+    Args:
+        settings: As of :class:`LoopConnector`.
+
+    Attributes:
+        is_stuck: Whether its loop stood still when somebody's time was up.
+    """
+
+    def __init__(self, settings: CloudSqlSettings) -> None:
+        self.is_stuck = False
+        self._connector = LoopConnector(settings)
+        self._over = asyncio.Event()
+        self._loop: Future[asyncio.AbstractEventLoop] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="opal-cloud-sql", daemon=True)
+        self._thread.start()
+
+    def connect(self, instance: str, driver: str, *, timeout: float, **arguments: Any) -> Any:
+        """Connect a driver to an instance, within so many seconds.
+
+        Raises:
+            TimeoutError: If it takes longer.
+        """
+        work = self._connector.connect(instance, driver, timeout=timeout, **arguments)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop.result())
+        try:
+            return future.result(timeout + GRACE)
+        finally:
+            self.is_stuck = future.cancel()
+
+    def end(self) -> None:
+        """Close the connector and end its thread, without waiting for it."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.result().call_soon_threadsafe(self._over.set)
+
+    def close(self) -> None:
+        """The same, waiting for it, within :data:`PATIENCE`."""
+        self.end()
+        self._thread.join(PATIENCE)
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(_Daemons())
+        self._loop.set_result(loop)
+        await self._over.wait()
+        await self._connector.close()
+
+
+class Connectors:
+    """The connectors of engines with the same credentials; each is closed when the last of its engines is disposed of.
+
+    Args:
+        settings: As of :class:`LoopConnector`.
+    """
+
+    _threaded: ThreadedConnector | None
+
+    def __init__(self, settings: CloudSqlSettings) -> None:
+        self._settings = settings
+        self._begin()
+
+    def connect(self, engine: sa.Engine, instance: str, driver: str, **arguments: Any) -> Any:
+        """Connect a driver to an instance, for an ordinary engine.
+
+        Raises:
+            TimeoutError: If it takes longer than ``timeout``; whoever comes next gets a connector that is not stuck.
+        """
+        if self._process != os.getpid():
+            self._begin()
+        with self._lock:
+            self._users.add(engine)
+            connector = self._threaded = self._threaded or ThreadedConnector(self._settings)
+        try:
+            return connector.connect(instance, driver, **arguments)
+        finally:
+            if connector.is_stuck:
+                self._give_up(connector)
+
+    def leave(self, engine: sa.Engine) -> None:
+        """An ordinary engine was disposed of."""
+        if self._process != os.getpid():  # the connector is the parent's
+            self._begin()
+            return
+        with self._lock:
+            self._users.discard(engine)
+            connector = None if self._users else self._threaded
+            self._threaded = None if connector else self._threaded
+        if connector is not None:
+            connector.close()
+
+    async def connect_async(self, engine: sa.Engine, instance: str, driver: str, **arguments: Any) -> Any:
+        """Connect a driver to an instance, for an engine of the event loop that runs.
+
+        Raises:
+            TimeoutError: If it takes longer than ``timeout``.
+        """
+        connector = self._of_loops.setdefault(asyncio.get_running_loop(), LoopConnector(self._settings))
+        connector.users.add(engine)
+        return await connector.connect(instance, driver, **arguments)
+
+    async def leave_async(self, engine: sa.Engine) -> None:
+        """An engine of the event loop that runs was disposed of."""
+        connector = self._of_loops.get(asyncio.get_running_loop())
+        if connector is not None:
+            connector.users.discard(engine)
+            if not connector.users:
+                await connector.close()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._users: WeakSet[sa.Engine] = WeakSet()
+        self._threaded = None
+        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConnector] = WeakKeyDictionary()
+
+    def _give_up(self, connector: ThreadedConnector) -> None:
+        with self._lock:
+            if self._threaded is connector:
+                self._threaded = None
+        connector.end()
+
+
+_shared: "WeakValueDictionary[tuple[object, ...], Connectors]" = WeakValueDictionary()
+"""The connectors of this process, by what makes them differ; they live as long as their engines."""
+
+
+def find_connectors(settings: CloudSqlSettings) -> Connectors:
+    """The connectors for engines with these credentials.
+
+    Args:
+        settings: How an instance is reached.
+    """
+    key = (settings.credentials, settings.impersonate, settings.api_endpoint, settings.refresh)
+    return _shared.setdefault(key, Connectors(settings))
+
+
+def _load_credentials(settings: CloudSqlSettings) -> "Credentials":
+    """Whose word Google shall take; may ask the machine's metadata server who it is."""
+    from google.auth import default, impersonated_credentials, load_credentials_from_dict
+
+    scopes = TO_IMPERSONATE if settings.impersonate else SCOPES
+    make: Any = impersonated_credentials.Credentials
+    if settings.credentials is None:
+        found, _ = default(scopes=scopes)
+    else:
+        load: Any = load_credentials_from_dict
+        with warnings.catch_warnings():  # of what strangers hand in: this is the operator's own
+            warnings.simplefilter("ignore", DeprecationWarning)
+            found, _ = load(_parse(settings.credentials.get_secret_value()), scopes=scopes)
+    loaded: Credentials = make(found, settings.impersonate, SCOPES) if settings.impersonate else found
+    return loaded
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        what = "database.cloud_sql.credentials is not the JSON of Google's credentials"
+        raise ConfigError(Problem(what, mend="give the file that Google made, such as {file: key.json}"))
+    return found
+
+
+def _refresh(credentials: "Credentials") -> None:
+    from google.auth.credentials import TokenState
+    from google.auth.transport.requests import Request
+
+    if credentials.token_state != TokenState.FRESH:
+        credentials.refresh(Request())  # type: ignore[no-untyped-call]
+
+
+class _Daemons(ThreadPoolExecutor):
+    """Runs each piece of work in a thread that keeps no process from ending: a server may leave it waiting for ever."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        threading.Thread(target=_work, args=(future, lambda: work(*args, **named)), daemon=True).start()
+        return future
+
+
+def _work(future: Future[Any], work: Callable[[], Any]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 -- whoever waits for the work gets it
+        future.set_exception(error)
