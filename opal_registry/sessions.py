@@ -8,7 +8,8 @@ from sqlalchemy import orm as sa_orm
 from sqlalchemy.sql import visitors
 
 from opal_registry.engines.factory import check_asyncio, with_intent
-from opal_registry.engines.sqlite import Intent
+from opal_registry.engines.in_transaction import is_open
+from opal_registry.engines.sqlite import OPTION, Intent
 from opal_registry.errors import OpalError, Problem
 from opal_registry.usage import CheckedSession
 
@@ -42,16 +43,24 @@ class OpalSession(CheckedSession):
         self.intent = intent
         self._engines = engines or {}
         self._bind_of = bind_of
-        self._meant: dict[sa.Engine, sa.Engine] = {}  # one object an engine, or each statement would connect anew
 
     def get_bind(self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **kw: Any) -> Any:
-        """The engine for a statement: that of the table's bind, for the session's intent."""
+        """The engine for a statement: that of the table's bind, for the session's intent; none for one that may not be."""
+        if self.intent == "read_only" and isinstance(clause, sa.UpdateBase):
+            raise _refusal(f"a statement that writes ({type(clause).__name__.upper()})")
         if bind is not None or self.bind is not None or not self._engines:
             return super().get_bind(mapper, clause=clause, bind=bind, **kw)
         engine = self._engines[self._bind_key(mapper, clause) if len(self._engines) > 1 else "default"]()
-        if engine not in self._meant:
-            self._meant[engine] = with_intent(engine, self.intent)
-        return self._meant[engine]
+        return with_intent(engine, "read_only") if self.intent == "read_only" else engine
+
+    def is_quick_to_close(self) -> bool:
+        """Whether ``close()`` waits for nobody: no transaction is open, or only one that reads a SQLite file."""
+        return not any(self._may_wait(connection) for connection in self._begun if not connection.closed)
+
+    def _may_wait(self, connection: sa.Connection) -> bool:
+        if connection.invalidated or (self.intent != "read_write" and connection.dialect.driver == "pysqlite"):
+            return False
+        return is_open(connection.dialect, connection.connection)
 
     def _bind_key(self, mapper: Any, clause: Any) -> str:
         if self._bind_of is None:
@@ -96,12 +105,11 @@ def _refuse_flush(session: OpalSession, _context: object, _instances: object) ->
         raise _refusal(f"a flush of {type(changed[0]).__name__}")
 
 
-@sa.event.listens_for(OpalSession, "do_orm_execute")
-def _refuse_dml(state: sa_orm.ORMExecuteState) -> None:
-    session = state.session
-    writes = state.is_insert or state.is_update or state.is_delete
-    if writes and isinstance(session, OpalSession) and session.intent == "read_only":
-        raise _refusal(f"a statement that writes ({type(state.statement).__name__.upper()})")
+@sa.event.listens_for(OpalSession, "after_begin")
+def _say_intent(session: OpalSession, _transaction: object, connection: sa.Connection) -> None:
+    """To the connection, where the engine need not know: one of its own would look up all its events twice."""
+    if session.intent == "read_first":
+        connection.execution_options(**{OPTION: session.intent})
 
 
 def _refusal(what: str) -> ReadOnlySessionError:

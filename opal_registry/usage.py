@@ -84,15 +84,20 @@ class CheckedSession(sa_orm.Session):
         super().__init__(close_resets_only=close_resets_only, **options)
         self._debug, self._reopens = debug, close_resets_only
         self._in_use = threading.Lock()
+        self._turn = threading.RLock()
         self._user: tuple[object, str, str] | None = None
         self._closed_at: str | None = None
         self._begun: list[sa.Connection] = []
 
     def close(self) -> None:
-        """Give the connection back and forget the objects; what is not committed is rolled back."""
-        if self._closed_at is None and not self._reopens:
-            self._closed_at = _find_place()
-        super().close()
+        """Give the connection back and forget the objects; what is not committed is rolled back.
+
+        Where another thread is at work in the session, it may finish what it is doing, but do no more.
+        """
+        with self._turn:
+            if self._closed_at is None and not self._reopens:
+                self._closed_at = _find_place() if self._debug else ""
+            super().close()
 
     def _use(self, name: str, method: Callable[..., Any], arguments: Any, named: Any) -> Any:
         """Do something alone; within it, the same thread or task may do more."""
@@ -103,7 +108,8 @@ class CheckedSession(sa_orm.Session):
             raise self._refusal(name)
         try:
             self._user = me, _name_user(), name
-            return method(self, *arguments, **named)
+            with self._turn:
+                return method(self, *arguments, **named)
         finally:
             self._user = None
             self._in_use.release()
@@ -136,7 +142,8 @@ def _checked(name: str, *, work: bool) -> Callable[..., Any]:
         try:
             if work and self._debug:
                 return self._use(name, method, arguments, named)
-            return method(self, *arguments, **named)
+            with self._turn:
+                return method(self, *arguments, **named)
         except (sa.exc.InvalidRequestError, sa.exc.StatementError) as error:
             explained = self._explain(error)
             if explained is None:

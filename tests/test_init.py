@@ -280,7 +280,7 @@ class TestAllOrNothing:
     def test_a_seed_that_breaks_a_constraint_is_the_plugins_fault(self, quick_site: Site, env: Env) -> None:
         body = "session.execute(sa.text('INSERT INTO notes (id) VALUES (1), (1)'))"
         quick_site.sub_app("zz_last", HALF, hooks=hook("opal_seed", body))
-        assert "calling opal_seed failed: IntegrityError" in self.fails(quick_site, env, code=3)
+        assert "calling opal_seed failed: UniqueError" in self.fails(quick_site, env, code=3)
 
     @pytest.mark.parametrize("name", ["opal_seed", "opal_tables_created"])
     def test_a_connection_that_is_cut_is_not(self, quick_site: Site, postgres_env: Env, name: str) -> None:

@@ -64,11 +64,11 @@ def begun(engine: sa.Engine) -> list[str]:
     """How the transactions of an engine begin, from now on."""
     seen: list[str] = []
 
-    def note(_: object, __: object, statement: str, *___: object) -> None:
+    def note(statement: str) -> None:
         if statement.startswith("BEGIN"):
             seen.append(statement)
 
-    sa.event.listen(engine, "before_cursor_execute", note)
+    sa.event.listen(engine, "checkout", lambda connection, *_: connection.set_trace_callback(note))
     return seen
 
 

@@ -91,8 +91,8 @@ class TestAfterItsEnd:
 
 
 class TestTwoAtOnce:
-    def flush_meanwhile(self, registry: Registry) -> None:
-        """Let one thread be in the middle of a statement, and another flush."""
+    def flush_meanwhile(self, registry: Registry, *, at_once: bool = True) -> None:
+        """Let one thread be in the middle of a statement, and another flush; it is answered, or waits."""
         asked, answer = threading.Event(), threading.Event()
 
         def wait(*_: object) -> None:
@@ -100,29 +100,32 @@ class TestTwoAtOnce:
             assert answer.wait(30)
 
         sa.event.listen(registry.engine(), "before_cursor_execute", wait)
-        with registry.session_scope() as session, ThreadPoolExecutor(1, thread_name_prefix="other") as threads:
+        with registry.session_scope() as session, ThreadPoolExecutor(2, thread_name_prefix="other") as threads:
             done = threads.submit(session.execute, ONE)
             try:
                 assert asked.wait(30)
-                session.flush()
+                flushed = threads.submit(lambda: session.flush())
+                if at_once:
+                    flushed.result(30)
+                assert not flushed.done()
             finally:
                 answer.set()
                 done.result(30)
                 session.rollback()
+            flushed.result(30)
 
     def test_threads_are_refused(self, registry: Registry) -> None:
         with pytest.raises(SharedSessionError) as caught:
             self.flush_meanwhile(registry)
         [problem] = caught.value.problems
         assert problem.what == (
-            "one session is used by two at once: thread 'MainThread' calls flush() "
-            "while thread 'other_0' is in execute()"
+            "one session is used by two at once: thread 'other_1' calls flush() while thread 'other_0' is in execute()"
         )
         assert problem.where.startswith(f"{__file__}:")
         assert problem.mend.startswith("open a session in each of them")
 
-    def test_but_not_in_production(self, in_production: Registry) -> None:
-        self.flush_meanwhile(in_production)
+    def test_in_production_they_take_turns(self, in_production: Registry) -> None:
+        self.flush_meanwhile(in_production, at_once=False)
 
     def test_one_after_the_other_may(self, registry: Registry) -> None:
         with registry.session_scope() as session, ThreadPoolExecutor(1) as threads:

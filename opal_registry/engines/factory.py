@@ -14,6 +14,7 @@ from opal_registry.engines.failed import note_failures
 from opal_registry.engines.failover import leave_standbys
 from opal_registry.engines.forks import guard_forks
 from opal_registry.engines.frozen import is_frozen, open_frozen
+from opal_registry.engines.in_transaction import roll_back_only_what_is_open
 from opal_registry.engines.lazy_begin import begin_lazily
 from opal_registry.engines.limits import limit_waiting
 from opal_registry.engines.migration import ask_little, make_migration_url, take_role
@@ -36,6 +37,9 @@ EXTRAS = {"pymysql": _MYSQL, "asyncmy": _MYSQL, "aiosqlite": _ASYNC, "asyncpg": 
 PACKAGES = {"MySQLdb": "mysqlclient", "mysql": "mysql-connector-python"}
 """The distribution that brings a module, where it has another name."""
 
+MEANT = "opal_meant"
+"""Where an engine keeps what it is for other intents: a session asks at each statement, and takes one connection for each engine."""
+
 
 def make_engine(settings: DatabaseSettings, *, where: str = "", program: str = PROGRAM) -> sa.Engine:
     """Make an engine for one configured database; nothing is connected.
@@ -52,7 +56,7 @@ def make_engine(settings: DatabaseSettings, *, where: str = "", program: str = P
     options = make_pool_options(url, settings.pool, where=where)
     engine: sa.Engine = _create(sa.create_engine, url, settings, where, program=program, **options)
     _keep_well(engine, settings, program)
-    return engine
+    return _make_safe(engine, settings)
 
 
 def make_migration_engine(settings: DatabaseSettings, *, where: str = "") -> sa.Engine:
@@ -104,6 +108,7 @@ def make_async_engine(settings: DatabaseSettings, *, where: str = "", program: s
     options = make_pool_options(url, settings.pool, use_async=True, where=where)
     engine: AsyncEngine = _create(create_async_engine, url, settings, where, program=program, **options)
     _keep_well(engine.sync_engine, settings, program)
+    _make_safe(engine.sync_engine, settings)
     return engine
 
 
@@ -122,10 +127,13 @@ def with_intent(engine: sa.Engine, intent: sqlite.Intent) -> sa.Engine:
     """The same engine and pool, for transactions of one intent; ``read_only`` ones are refused writes by the server."""
     if intent == "read_write":
         return engine
+    meant: dict[str, sa.Engine] = engine.__dict__.setdefault(MEANT, {})
+    if intent in meant:
+        return meant[intent]
     options: dict[str, Any] = {sqlite.OPTION: intent}
     if intent == "read_only" and engine.dialect.name == "postgresql":
         options["postgresql_readonly"] = True
-    return engine.execution_options(**options)
+    return meant.setdefault(intent, engine.execution_options(**options))  # the first of several threads' is everybody's
 
 
 def for_looking(engine: sa.Engine) -> sa.Engine:
@@ -201,11 +209,11 @@ def _keep_well(engine: sa.Engine, settings: DatabaseSettings, program: str) -> N
     if engine.dialect.name != "sqlite":
         ping_idle(engine, after=settings.pool.ping_after)
         leave_standbys(engine)
+    if settings.lazy_begin:
+        begin_lazily(engine)
+    roll_back_only_what_is_open(engine.dialect)
     if not is_memory(engine.url):  # of that a forked process has a copy of its own
         guard_forks(engine)
-    _make_safe(engine, settings)
-    if settings.lazy_begin:
-        begin_lazily(engine)  # last, so that others see whether the statement that failed was alone
 
 
 def _make_safe(engine: sa.Engine, settings: DatabaseSettings) -> sa.Engine:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from opal_registry.engines.failures import find_code
+from opal_registry.engines.lazy_begin import ALONE
 from opal_registry.engines.translation import AT_COMMIT
 
 FAILED = "opal_failed"
@@ -36,7 +37,7 @@ def _note(context: sa.ExceptionContext) -> None:
     if context.connection is None or context.is_disconnect or not isinstance(original, Exception):
         return
     driver = context.connection.connection.dbapi_connection
-    ended = hasattr(original, AT_COMMIT) or getattr(driver, "autocommit", False)
+    ended = hasattr(original, AT_COMMIT) or hasattr(original, ALONE) or getattr(driver, "autocommit", False)
     if find_code(original) and not ended:  # without a code, it never got to the server
         context.connection.info[FAILED] = True
 

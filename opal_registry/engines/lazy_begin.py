@@ -8,17 +8,15 @@ word by word: what is not known to be harmless begins a transaction.
 
 import functools
 import re
-from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
+from sqlalchemy.engine.interfaces import DBAPICursor
 
-IS_OPEN: dict[str, Callable[[Any], bool]] = {
-    "psycopg": lambda driver: driver.pgconn.transaction_status != 0,  # libpq's PQTRANS_IDLE
-    "asyncpg": lambda driver: driver.is_in_transaction(),
-}
-"""Whether a connection is in a transaction, by driver; the others begin as they are used to."""
+from opal_registry.engines.in_transaction import IS_OPEN, is_open
+
+ALONE = "opal_alone"
+"""What an error is marked with that ended no transaction, because the statement ran without one."""
 
 TOKEN = re.compile(
     r"""\s+
@@ -51,15 +49,13 @@ def begin_lazily(engine: sa.Engine) -> None:
 
     That is any but a plain SELECT of SQLAlchemy's: no ``text()``, none that writes or locks, no function but ``count``,
     ``sum``, ``min``, ``max`` and ``coalesce``, no server-side cursor. Nothing changes where an isolation level other than
-    READ COMMITTED is asked for, or is the server's own, and with drivers that are not in :data:`IS_OPEN`.
+    READ COMMITTED is asked for, or is the server's own, and with drivers that do not tell whether a transaction is open.
 
     Args:
         engine: The engine; for asyncio its ``sync_engine``.
     """
-    if engine.dialect.driver in IS_OPEN:
-        sa.event.listen(engine, "before_cursor_execute", _let_alone)
-        sa.event.listen(engine, "after_cursor_execute", _end)
-        sa.event.listen(engine, "handle_error", _end_in_error)
+    if engine.dialect.name == "postgresql" and engine.dialect.driver in IS_OPEN:
+        sa.event.listen(engine, "do_execute", _run_alone)  # of the dialect: those of connections are dear to look up
 
 
 @functools.lru_cache(maxsize=2000)
@@ -95,43 +91,34 @@ def _is_harmless(token: re.Match[str], statement: str) -> bool:
     return word.upper() not in FORBIDDEN
 
 
-def _let_alone(
-    connection: sa.Connection,
-    _cursor: DBAPICursor,
-    _statement: str,
-    _parameters: Any,
-    context: ExecutionContext | None,
-    _many: bool,  # noqa: FBT001 -- SQLAlchemy's signature
-) -> None:
-    if context is None or not _is_lazy(connection) or not _is_alone(context):
-        return
-    fairy: Any = connection.connection
-    if not IS_OPEN[connection.dialect.driver](fairy.driver_connection):
-        fairy.dbapi_connection.autocommit = True
-
-
-def _end(connection: sa.Connection, *_: Any) -> None:
-    """What uses the driver's connection directly finds it as it is used to."""
-    dbapi: Any = connection.connection.dbapi_connection
-    if dbapi.autocommit and _is_lazy(connection):
-        dbapi.autocommit = False
-
-
-def _end_in_error(context: sa.ExceptionContext) -> None:
-    if context.connection is not None and not (context.connection.invalidated or context.is_disconnect):
-        _end(context.connection)
+def _run_alone(cursor: DBAPICursor, statement: str, parameters: Any, context: Any) -> bool | None:
+    """Run a plain SELECT outside of a transaction; whoever uses the driver's connection itself finds it as ever."""
+    if not _is_plain(context) or not _is_lazy(context.root_connection):
+        return None
+    connection = context.root_connection.connection
+    if is_open(context.dialect, connection):
+        return None
+    connection.dbapi_connection.autocommit = True
+    try:
+        context.dialect.do_execute(cursor, statement, parameters, context)
+    except Exception as error:
+        setattr(error, ALONE, True)
+        raise
+    finally:
+        if not is_open(context.dialect, connection):  # as one is that was lost
+            connection.dbapi_connection.autocommit = False
+    return True
 
 
 def _is_lazy(connection: sa.Connection) -> bool:
-    dialect = connection.dialect
     return (
-        dialect.default_isolation_level == "READ COMMITTED"
+        connection.dialect.default_isolation_level == "READ COMMITTED"
         and "isolation_level" not in connection.get_execution_options()
     )
 
 
-def _is_alone(context: Any) -> bool:
-    compiled = context.compiled
+def _is_plain(context: Any) -> bool:
+    compiled = getattr(context, "compiled", None)
     if compiled is None or not isinstance(compiled.statement, (sa.Select, sa.CompoundSelect)):
         return False
     return not context._is_server_side and is_plain(compiled.string)

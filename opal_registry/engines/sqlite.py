@@ -55,7 +55,12 @@ def make_safe(engine: sa.Engine, *, wait: float) -> None:
 
     sa.event.listen(engine, "connect", prepare)
     sa.event.listen(engine, "reset", _make_writable)
-    sa.event.listen(engine, "before_cursor_execute", _begin)
+    for event in (
+        "do_execute",
+        "do_executemany",
+        "do_execute_no_params",
+    ):  # of the dialect: those of connections cost more
+        sa.event.listen(engine, event, _begin)
     sa.event.listen(engine, "handle_error", _explain)
 
 
@@ -67,14 +72,9 @@ def _prepare(connection: DBAPIConnection, wait: float) -> None:
     cursor.close()
 
 
-def _begin(
-    connection: sa.Connection,
-    cursor: DBAPICursor,
-    statement: str,
-    _parameters: Any,
-    context: ExecutionContext | None,
-    _many: bool,  # noqa: FBT001 -- SQLAlchemy's signature
-) -> None:
+def _begin(cursor: DBAPICursor, statement: str, *others: Any) -> None:
+    context: ExecutionContext = others[-1]
+    connection = context.root_connection
     if _in_transaction(connection):
         return
     options = connection.get_execution_options()
@@ -87,7 +87,7 @@ def _begin(
     if outside or options.get("isolation_level") == "AUTOCOMMIT":
         return
     connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]  # AUTOCOMMIT resets it
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if may_write else "BEGIN")
+    cursor.execute("BEGIN IMMEDIATE" if may_write else "BEGIN")
 
 
 def _in_transaction(connection: sa.Connection) -> bool:
