@@ -246,6 +246,8 @@ def make_arguments(address: Address, database: DatabaseSettings) -> dict[str, An
     name = database.application_name or NAME
     ours = {"application_name": name} if is_psycopg else {"program_name": name, "charset": "utf8mb4"}
     ours |= _make_tls_arguments(database.ssl, is_psycopg=is_psycopg) if database.ssl else {}
+    if not is_psycopg and address.host and address.host.startswith("/"):
+        ours["unix_socket"] = address.host
     wait = max(1, round(min(database.connect_timeout, LONGEST_WAIT)))
     return {key: value for key, value in given.items() if value} | ours | address.query | {"connect_timeout": wait}
 

@@ -4,11 +4,13 @@ The API answers over plain HTTP. Each instance has an address of 127.0.0.0/8 for
 only; there it demands a certificate that the API made, in TLS 1.3, and passes bytes on to a server of the tests.
 """
 
-import asyncio
 import datetime as dt
 import json
+import os
 import random
 import re
+import selectors
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -106,33 +108,32 @@ class CloudSql:
         self.requests: list[str] = []
         self.refuse_tokens: dict[str, str] = {}
         self._instances: dict[str, Instance] = {}
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[socket.socket] = []
         self._authority = Authority()
-        self._loop = asyncio.new_event_loop()
         self._api = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(self._answer))
-        self._threads = [threading.Thread(target=work) for work in (self._loop.run_forever, self._serve)]
+        self._api_thread = threading.Thread(target=self._api.serve_forever, args=(0.02,))
         self.endpoint = f"http://127.0.0.1:{self._api.server_port}"
         self.key = json.dumps(self._make_key())
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._api_thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._api.shutdown()
         self._api.server_close()
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        for thread in self._threads:
-            thread.join()
-        self._loop.close()
+        self._api_thread.join()
+        for listener in self._listeners:
+            listener.shutdown(socket.SHUT_RDWR)
 
-    def add(self, name: str, instance: Instance) -> str:
-        """Let there be an instance, and return its connection name."""
+    def add(self, name: str, instance: Instance) -> None:
+        """Let there be an instance."""
         self._instances[name] = instance
-        asyncio.run_coroutine_threadsafe(self._listen(name, instance), self._loop).result()
-        return f"tests:{REGION}:{name}"
+        listener = _listen()
+        instance.address = listener.getsockname()[0]
+        self._listeners.append(listener)
+        context = self._make_context(name, instance)
+        threading.Thread(target=_accept, args=(listener, context, instance), daemon=True).start()
 
     def __getitem__(self, name: str) -> Instance:
         return self._instances[name]
@@ -141,9 +142,6 @@ class CloudSql:
         """The section ``cloud_sql`` of the configuration, for an instance."""
         usual = {"instance": f"tests:{REGION}:{name}", "user": "postgres", "database": "postgres"}
         return usual | {"credentials": self.key, "api_endpoint": self.endpoint} | others
-
-    def _serve(self) -> None:
-        self._api.serve_forever(poll_interval=0.02)
 
     def _make_key(self) -> dict[str, str]:
         key = rsa.generate_private_key(65537, 2048)
@@ -184,21 +182,6 @@ class CloudSql:
         since = min(dt.timedelta(), instance.lifetime - HOUR)
         return {"ephemeralCert": {"cert": self._authority.sign(name, key, since=since, until=instance.lifetime)}}
 
-    async def _listen(self, name: str, instance: Instance) -> None:
-        context = self._make_context(name, instance)
-
-        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            [[(_, client)]] = writer.get_extra_info("peercert")["subject"]
-            instance.clients.append(client)
-            await _pass_on(reader, writer, instance.server_port)
-
-        while True:
-            instance.address = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"
-            with suppress(OSError):  # somebody else has it
-                server = await asyncio.start_server(greet, instance.address, PORT, ssl=context)
-                self._servers.append(server)
-                return
-
     def _make_context(self, name: str, instance: Instance) -> ssl.SSLContext:
         key = ec.generate_private_key(ec.SECP256R1())
         until = instance.since + HOUR
@@ -213,34 +196,53 @@ class CloudSql:
             context.load_cert_chain(file)
         return context
 
-    async def _stop(self) -> None:
-        for server in self._servers:
-            server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+
+def _listen() -> socket.socket:
+    while True:
+        address = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"
+        with suppress(OSError):  # somebody else has it
+            return socket.create_server((address, PORT))
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    try:
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        writer.transport.abort()
-        return
+def _accept(listener: socket.socket, context: ssl.SSLContext, instance: Instance) -> None:
+    with listener, suppress(OSError):
+        while True:
+            client, _ = listener.accept()
+            threading.Thread(target=_serve, args=(client, context, instance), daemon=True).start()
 
-    async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await source.read(1 << 16):
-                target.write(data)
-                await target.drain()
-        target.close()
 
-    try:
-        await asyncio.gather(pump(reader, server_writer), pump(server_reader, writer))
-    finally:
-        for each in (writer, server_writer):
-            each.transport.abort()
+def _serve(client: socket.socket, context: ssl.SSLContext, instance: Instance) -> None:
+    with suppress(OSError), context.wrap_socket(client, server_side=True, do_handshake_on_connect=False) as encrypted:
+        try:
+            encrypted.do_handshake()
+        except ssl.SSLError:
+            _let_hear(encrypted)
+            raise
+        subject: Any = (encrypted.getpeercert() or {})["subject"]
+        [[(_, name)]] = subject
+        instance.clients.append(name)
+        with socket.create_connection(("127.0.0.1", instance.server_port)) as server:
+            _pass_on(encrypted, server)
+
+
+def _let_hear(encrypted: ssl.SSLSocket) -> None:
+    """Keep the connection until the client has gone: what it was told is lost if it is cut while words of it are unread."""
+    with socket.socket(fileno=os.dup(encrypted.fileno())) as raw:
+        raw.shutdown(socket.SHUT_WR)
+        while raw.recv(1 << 16):
+            pass
+
+
+def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    with selectors.DefaultSelector() as selector:
+        selector.register(one, selectors.EVENT_READ, (one, other))
+        selector.register(other, selectors.EVENT_READ, (other, one))
+        while True:
+            for key, _ in selector.select():
+                source, target = key.data
+                if not (data := source.recv(1 << 16)):  # more than TLS has in one piece
+                    return
+                target.sendall(data)
 
 
 def _make_handler(answer: Callable[[str, bytes], Answer]) -> type[BaseHTTPRequestHandler]:

@@ -274,6 +274,7 @@ PLAIN = [
     {"url": "mysql://app:hunter2@db/suite?charset=latin1&program_name=mine", "ssl": {"mode": "prefer"}},
     {"url": "mariadb+asyncmy://app@db:3307/suite?unix_socket=/tmp/x.sock", "ssl": {"mode": "disable"}},
     {"driver": "mysql+pymysql", "host": "db", "port": 3306, "name": "suite", "user": "app", "password": "p@ss:/?#"},
+    {"driver": "mysql", "host": "/cloudsql/project:region:name", "name": "suite", "user": "app"},
 ]
 FILES = [
     {"url": "sqlite:////srv/opal.db"},

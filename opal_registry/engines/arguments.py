@@ -39,11 +39,12 @@ def make_arguments(
     arguments: dict[str, dict[str, Any]] = {
         "pysqlite": {"check_same_thread": False},
         "psycopg": {"prepare_threshold": None} if for_run else {},
+        "pg8000": {} if url.password else {"password": ""},  # or it stumbles when the server asks for one
         "pymysql": {"charset": "utf8mb4"},
         "asyncmy": {"charset": "utf8mb4"},
     }
     ours = arguments.get(driver, {}) | make_waiting_arguments(driver, settings, for_run=for_run)
-    ours |= _make_tls_arguments(url, settings.ssl)
+    ours |= _make_tls_arguments(url, settings.ssl) | _make_socket_arguments(url)
     name = make_run_name() if for_run else settings.application_name or make_process_name(program)
     ours |= _make_name_argument(driver, name)
     return {name: value for name, value in ours.items() if name not in url.query}
@@ -82,6 +83,25 @@ def make_run_name() -> str:
         (True, True)
     """
     return make_process_name("opal-db")
+
+
+def _make_socket_arguments(url: sa.URL) -> dict[str, Any]:
+    """How a driver is told of a socket in the file system, where the URL has its directory, or for MySQL its path, as host.
+
+    Example:
+        >>> url = sa.URL.create("postgresql+pg8000", host="/cloudsql/my-project:europe-west1:suite")
+        >>> _make_socket_arguments(url)
+        {'unix_sock': '/cloudsql/my-project:europe-west1:suite/.s.PGSQL.5432'}
+    """
+    path = url.host or ""
+    if not path.startswith("/"):
+        return {}
+    arguments = {
+        "pg8000": {"unix_sock": f"{path}/.s.PGSQL.{url.port or 5432}"},
+        "pymysql": {"unix_socket": path},
+        "asyncmy": {"unix_socket": path},
+    }
+    return arguments.get(url.get_driver_name(), {})
 
 
 def _make_name_argument(driver: str, name: str) -> dict[str, Any]:

@@ -5,8 +5,10 @@ is the connector's: it asks Google for the instance's address and for a certific
 """
 
 import importlib.util
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +16,17 @@ import sqlalchemy as sa
 from sqlalchemy.util import await_only
 
 from opal_registry.engines.cloud_sql_connectors import Connectors, find_connectors
-from opal_registry.engines.cloud_sql_errors import find_refusal
-from opal_registry.engines.failures import MEANING
+from opal_registry.engines.cloud_sql_errors import NO_IAM_USER, find_refusal
+from opal_registry.engines.failures import MEANING, find_meaning
 from opal_registry.engines.translation import make_driver_error
 from opal_registry.errors import ConfigError, Problem
-from opal_registry.settings.database import DatabaseSettings
+from opal_registry.settings.database import CloudSqlSettings, DatabaseSettings
+
+OWN_SETTINGS = re.compile(r"\bdatabase\.(?=(user|password)\b)")
+"""Settings that have another place here than with a URL or parts."""
+
+WHO = {"28P01", "28", "1045", "1698"}
+"""Codes of databases that do not let somebody in."""
 
 
 def connect_through_google(engine: sa.Engine, settings: DatabaseSettings, *, where: str = "") -> None:
@@ -38,7 +46,8 @@ def connect_through_google(engine: sa.Engine, settings: DatabaseSettings, *, whe
     dialect: Any = engine.dialect
     connect = (_through_loop if dialect.is_async else _through_thread)(engine, find_connectors(settings.cloud_sql))
     own = {"enable_iam_auth": settings.cloud_sql.iam_auth, "ip_type": settings.cloud_sql.ip_type}
-    dialect.connect = _translating(dialect, lambda **told: connect(**_tell(told), driver=dialect.driver, **own))
+    through = partial(connect, driver=dialect.driver, **own)
+    dialect.connect = _translating(dialect, settings.cloud_sql, lambda **told: through(**_tell(told)))
 
 
 def _check_connector(where: str) -> None:
@@ -70,18 +79,27 @@ def _tell(told: dict[str, Any]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in told.items()}
 
 
-def _translating(dialect: sa.Dialect, connect: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, whose errors are those of the driver, and know what they mean, where they come from Google's side of the way."""
+def _translating(dialect: sa.Dialect, settings: CloudSqlSettings, connect: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, whose errors are those of the driver, and know what they mean here."""
 
-    def connect_or_say_why(*_: Any, **arguments: Any) -> Any:
+    def connect_or_say_why(*_: Any, **told: Any) -> Any:
         try:
-            return connect(**arguments)
+            return connect(**told)
         except Exception as error:
             refusal = find_refusal(error)
             if refusal is None:
+                _explain(error, settings)
                 raise
-            translated = make_driver_error(dialect, str(error) or type(error).__name__, error)
+            translated = make_driver_error(dialect, str(error) or "timed out", error)
             setattr(translated, MEANING, refusal)
             raise translated from error
 
     return connect_or_say_why
+
+
+def _explain(error: Exception, settings: CloudSqlSettings) -> None:
+    """Let what the database itself says lead to the settings that there are here."""
+    meaning = find_meaning(error)
+    if settings.iam_auth and WHO & set(meaning.codes.split()):
+        meaning = NO_IAM_USER
+    setattr(error, MEANING, replace(meaning, mend=OWN_SETTINGS.sub("database.cloud_sql.", meaning.mend)))

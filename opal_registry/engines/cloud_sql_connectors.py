@@ -5,6 +5,7 @@ one of ordinary engines has a loop in a thread of its own, for which nobody wait
 """
 
 import asyncio
+import atexit
 import json
 import os
 import threading
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # heavy, and of the extra "cloudsql"
 SCOPES = ["https://www.googleapis.com/auth/sqlservice.admin"]
 TO_IMPERSONATE = ["https://www.googleapis.com/auth/cloud-platform"]
 
+THREAD = "opal-cloud-sql"
 PATIENCE = 5.0
 """So many seconds a connector has to close; a closed one may hang for ever."""
 
@@ -96,8 +98,9 @@ class ThreadedConnector:
         self._connector = LoopConnector(settings)
         self._over = asyncio.Event()
         self._loop: Future[asyncio.AbstractEventLoop] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="opal-cloud-sql", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name=THREAD, daemon=True)
         self._thread.start()
+        atexit.register(self.close)
 
     def connect(self, instance: str, driver: str, *, timeout: float, **arguments: Any) -> Any:
         """Connect a driver to an instance, within so many seconds.
@@ -114,6 +117,7 @@ class ThreadedConnector:
 
     def end(self) -> None:
         """Close the connector and end its thread, without waiting for it."""
+        atexit.unregister(self.close)
         with suppress(RuntimeError):  # the loop is closed
             self._loop.result().call_soon_threadsafe(self._over.set)
 
@@ -150,7 +154,7 @@ class Connectors:
             TimeoutError: If it takes longer than ``timeout``; whoever comes next gets a connector that is not stuck.
         """
         if self._process != os.getpid():
-            self._begin()
+            self._leave_to_parent()
         with self._lock:
             self._users.add(engine)
             connector = self._threaded = self._threaded or ThreadedConnector(self._settings)
@@ -162,8 +166,8 @@ class Connectors:
 
     def leave(self, engine: sa.Engine) -> None:
         """An ordinary engine was disposed of."""
-        if self._process != os.getpid():  # the connector is the parent's
-            self._begin()
+        if self._process != os.getpid():
+            self._leave_to_parent()
             return
         with self._lock:
             self._users.discard(engine)
@@ -197,6 +201,13 @@ class Connectors:
         self._threaded = None
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConnector] = WeakKeyDictionary()
 
+    def _leave_to_parent(self) -> None:
+        """Begin anew in a process that was forked: there is no thread in it that would close anything."""
+        if self._threaded is not None:
+            atexit.unregister(self._threaded.close)
+        _inherited.append((self._threaded, self._of_loops))
+        self._begin()
+
     def _give_up(self, connector: ThreadedConnector) -> None:
         with self._lock:
             if self._threaded is connector:
@@ -206,6 +217,10 @@ class Connectors:
 
 _shared: "WeakValueDictionary[tuple[object, ...], Connectors]" = WeakValueDictionary()
 """The connectors of this process, by what makes them differ; they live as long as their engines."""
+
+
+_inherited: list[object] = []
+"""Connectors of the parent process; to let go of one would have it complain that nobody has closed it."""
 
 
 def find_connectors(settings: CloudSqlSettings) -> Connectors:
@@ -259,12 +274,14 @@ class _Daemons(ThreadPoolExecutor):
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        threading.Thread(target=_work, args=(future, lambda: work(*args, **named)), daemon=True).start()
+        arguments = future, lambda: work(*args, **named)
+        threading.Thread(target=_work, args=arguments, name=THREAD, daemon=True).start()
         return future
 
 
 def _work(future: Future[Any], work: Callable[[], Any]) -> None:
-    try:
-        future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 -- whoever waits for the work gets it
-        future.set_exception(error)
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 -- whoever waits for the work gets it
+            future.set_exception(error)
