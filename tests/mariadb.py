@@ -111,7 +111,7 @@ class MariaDB(Server):
         self._run(Path(script), *self._options(), *who)
 
     def _command(self, port: int) -> list[str | Path]:
-        return [self.mariadbd, *self._options(), f"--port={port}", f"--socket={self._socket}"]
+        return [self.mariadbd, *self._options(), f"--port={port}", f"--socket={self.socket_path}"]
 
     def _options(self) -> list[str]:
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
@@ -128,12 +128,13 @@ class MariaDB(Server):
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as greeted, suppress(OSError):
             greeted.settimeout(1)
-            greeted.connect(str(self._socket))
+            greeted.connect(str(self.socket_path))
             return bool(greeted.recv(1))
         return False
 
     @property
-    def _socket(self) -> Path:
+    def socket_path(self) -> Path:
+        """The socket that the server makes beside its port."""
         return self.folder / "server.sock"
 
     def _environment(self) -> dict[str, str]:

@@ -67,6 +67,20 @@ def test_models_need_no_alembic_no_settings_and_no_web(site: Site) -> None:
     assert not imported(site, "opal_registry.models") & {"alembic", "rich", "typer", "fastapi"}
 
 
+def test_google_costs_nothing_before_somebody_connects(site: Site) -> None:
+    code = """
+        import sys
+        from opal_registry.engines.factory import make_engine
+        from opal_registry.settings.database import DatabaseSettings
+
+        instance = {"instance": "tests:europe-west1:suite", "user": "app", "database": "suite"}
+        make_engine(DatabaseSettings.model_validate({"cloud_sql": instance}))
+        print(*sorted({"aiohttp", "cryptography", "google.auth", "google.cloud.sql.connector", "grpc"} & sys.modules.keys()))
+    """
+    done = site.python(code)
+    assert done.out == "\n", done.err
+
+
 WATCHED = """
     import sys
     import opal_registry.engines.factory, pwdlib.hashers.bcrypt, pwdlib.hashers.argon2  # what opens its own files
