@@ -102,11 +102,14 @@ class CloudSql:
         requests: What the API was asked.
         key: The JSON of a service account's key, whose tokens it gives out, too.
         refuse_tokens: What it says instead of giving out a token.
+        may_give_tokens: Until then it says nothing.
     """
 
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.refuse_tokens: dict[str, str] = {}
+        self.may_give_tokens = threading.Event()
+        self.may_give_tokens.set()
         self._instances: dict[str, Instance] = {}
         self._listeners: list[socket.socket] = []
         self._authority = Authority()
@@ -162,7 +165,7 @@ class CloudSql:
         return 200, self._describe(instance) if found["verb"] == "connectSettings" else self._certify(instance, body)
 
     def _answer_token(self) -> Answer:
-        if self.refuse_tokens:
+        if self.refuse_tokens or not self.may_give_tokens.wait(5):
             return 400, self.refuse_tokens
         until = (dt.datetime.now(dt.UTC) + HOUR).strftime("%Y-%m-%dT%H:%M:%SZ")
         usual = {"access_token": "token", "expires_in": 3600, "token_type": "Bearer"}

@@ -8,12 +8,16 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from google.cloud.sql.connector.exceptions import ClosedConnectorError, ConnectorLoopError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from opal_registry.engines.cloud_sql_connectors import THREAD
+from opal_registry.engines.cloud_sql_errors import find_refusal
 from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
 from opal_registry.engines.failures import explained
 from opal_registry.engines.url import make_url
@@ -53,6 +57,11 @@ def settings_of(google: CloudSql, *, wait: str = "10s", **others: Any) -> Databa
 def ask(engine: sa.Engine, question: str = WHO) -> Any:
     with engine.connect() as connection:
         return connection.execute(sa.text(question)).scalar()
+
+
+async def ask_async(engine: AsyncEngine) -> Any:
+    async with engine.connect() as connection:
+        return await connection.scalar(sa.text(WHO))
 
 
 def find_threads() -> list[threading.Thread]:
@@ -198,23 +207,22 @@ def test_a_server_that_says_nothing_behind_an_instance_is_given_up(google: Cloud
 
 
 def connect(settings: DatabaseSettings, *, use_async: bool) -> None:
-    if not use_async:
-        engine = make_engine(settings)
-        try:
-            ask(engine)
-        finally:
-            engine.dispose()
+    if use_async:
+        asyncio.run(_connect(settings))
         return
+    engine = make_engine(settings)
+    try:
+        ask(engine)
+    finally:
+        engine.dispose()
 
-    async def work() -> None:
-        engine = make_async_engine(settings)
-        try:
-            async with engine.connect():
-                pass
-        finally:
-            await engine.dispose()
 
-    asyncio.run(work())
+async def _connect(settings: DatabaseSettings) -> None:
+    engine = make_async_engine(settings)
+    try:
+        await ask_async(engine)
+    finally:
+        await engine.dispose()
 
 
 def api_says(status: int, message: str) -> Callable[[Instance], None]:
@@ -302,6 +310,66 @@ class TestTokens:
         monkeypatch.setattr(google, "refuse_tokens", {"error": "invalid_grant", "error_description": said})
         with pytest.raises(ConnectError, match=what):
             connect(settings_of(google), use_async=False)
+
+    def test_are_waited_for_without_the_event_loop_standing_still(self, google: CloudSql, suite: Instance) -> None:
+        google.may_give_tokens.clear()
+
+        async def work() -> Any:
+            engine = make_async_engine(settings_of(google))
+            asking = asyncio.create_task(ask_async(engine))
+            while "/token" not in google.requests:
+                await asyncio.sleep(0.01)
+            google.may_give_tokens.set()
+            found = await asking
+            await engine.dispose()
+            return found
+
+        assert asyncio.run(work())
+
+    def test_are_fetched_once_for_all_who_wait(self, google: CloudSql, suite: Instance) -> None:
+        engine = make_engine(settings_of(google))
+        with ThreadPoolExecutor(8) as threads:
+            assert all(threads.map(lambda _: ask(engine), range(8)))
+        assert google.requests.count("/token") == 1
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (ClosedConnectorError("closed"), "the connector was closed"),
+        (ConnectorLoopError("other loop"), "an engine is used in another event loop"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_only_the_connector_says_is_known_too(error: Exception, what: str) -> None:
+    refusal = find_refusal(error)
+    assert refusal is not None
+    assert refusal.what.startswith(what)
+
+
+@UNCLOSED
+def test_an_engine_that_is_disposed_of_while_it_connects_goes_on(google: CloudSql, suite: Instance) -> None:
+    google.may_give_tokens.clear()
+    engine = make_engine(settings_of(google))
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(ask, engine)
+        while "/token" not in google.requests:
+            pass
+        engine.dispose()
+        google.may_give_tokens.set()
+        assert asking.result()
+    engine.dispose()
+    wait_for_threads()
+
+
+def test_credentials_that_are_not_there_are_named(
+    google: CloudSql, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    given = {key: value for key, value in google.settings("suite").items() if key != "credentials"}
+    with pytest.raises(ConnectError, match="no credentials of Google are to be found"):
+        connect(DatabaseSettings.model_validate({"cloud_sql": given}), use_async=False)
 
 
 def test_the_extra_is_named_where_it_is_missing(google: CloudSql, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -425,6 +425,15 @@ def test_settings_are_described_with_origins_and_without_secrets(tmp_path: Path)
     assert "hunter2" not in str(rows)
 
 
+def test_a_replica_may_be_a_cloud_sql_instance(tmp_path: Path) -> None:
+    instance = "{instance: 'my-project:europe-west1:copy', database: d, user: u}"
+    [replica] = load(
+        tmp_path, f"database: {{url: 'x:', replicas: [{{cloud_sql: {instance}, weight: 2}}]}}\n"
+    ).database.replicas
+    assert replica.cloud_sql is not None
+    assert (replica.cloud_sql.instance, replica.weight) == ("my-project:europe-west1:copy", 2)
+
+
 def test_what_is_set_but_not_used_yet_is_named(tmp_path: Path) -> None:
     text = "database: {url: 'x://y', replicas: [{url: 'x://a'}], routing: {reads: replica}}\nchecks: {silence: {}}\n"
 

@@ -90,7 +90,7 @@ def _translating(dialect: sa.Dialect, settings: CloudSqlSettings, connect: Calla
             if refusal is None:
                 _explain(error, settings)
                 raise
-            translated = make_driver_error(dialect, str(error) or "timed out", error)
+            translated = make_driver_error(dialect, error)
             setattr(translated, MEANING, refusal)
             raise translated from error
 

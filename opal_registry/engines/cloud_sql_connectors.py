@@ -36,6 +36,29 @@ GRACE = 0.5
 """So many seconds after its time is up, a loop that has not noticed is stuck."""
 
 
+class Users:
+    """The engines that use a connector; one that connects at the moment keeps it, even if it is disposed of meanwhile."""
+
+    def __init__(self) -> None:
+        self._engines: WeakSet[sa.Engine] = WeakSet()
+        self._connecting = 0
+
+    def begin(self, engine: sa.Engine) -> None:
+        """An engine begins to connect."""
+        self._engines.add(engine)
+        self._connecting += 1
+
+    def end(self, engine: sa.Engine) -> None:
+        """It has connected, or failed to."""
+        self._connecting -= 1
+        self._engines.add(engine)
+
+    def leave(self, engine: sa.Engine) -> bool:
+        """An engine was disposed of; whether that was the last one."""
+        self._engines.discard(engine)
+        return not (self._engines or self._connecting)
+
+
 class LoopConnector:
     """The connector of one event loop, made there when it is first needed.
 
@@ -44,7 +67,7 @@ class LoopConnector:
     """
 
     def __init__(self, settings: CloudSqlSettings) -> None:
-        self.users: WeakSet[sa.Engine] = WeakSet()
+        self.users = Users()
         self._settings = settings
         self._making = asyncio.Lock()
         self._made: tuple[Connector, Credentials] | None = None
@@ -58,9 +81,7 @@ class LoopConnector:
         async with asyncio.timeout(timeout):
             async with self._making:
                 connector, credentials = self._made = self._made or await self._make()
-            await asyncio.to_thread(
-                _refresh, credentials
-            )  # or the connector does it, and the loop stands still meanwhile
+                await asyncio.to_thread(_refresh, credentials)  # the connector would let the loop stand still for that
             return await connector.connect_async(instance, driver, timeout=timeout, **arguments)
 
     async def close(self) -> None:
@@ -113,7 +134,7 @@ class ThreadedConnector:
         try:
             return future.result(timeout + GRACE)
         finally:
-            self.is_stuck = future.cancel()
+            self.is_stuck |= future.cancel()
 
     def end(self) -> None:
         """Close the connector and end its thread, without waiting for it."""
@@ -156,11 +177,13 @@ class Connectors:
         if self._process != os.getpid():
             self._leave_to_parent()
         with self._lock:
-            self._users.add(engine)
+            self._users.begin(engine)
             connector = self._threaded = self._threaded or ThreadedConnector(self._settings)
         try:
             return connector.connect(instance, driver, **arguments)
         finally:
+            with self._lock:
+                self._users.end(engine)
             if connector.is_stuck:
                 self._give_up(connector)
 
@@ -170,9 +193,9 @@ class Connectors:
             self._leave_to_parent()
             return
         with self._lock:
-            self._users.discard(engine)
-            connector = None if self._users else self._threaded
-            self._threaded = None if connector else self._threaded
+            if not self._users.leave(engine):
+                return
+            connector, self._threaded = self._threaded, None
         if connector is not None:
             connector.close()
 
@@ -183,21 +206,22 @@ class Connectors:
             TimeoutError: If it takes longer than ``timeout``.
         """
         connector = self._of_loops.setdefault(asyncio.get_running_loop(), LoopConnector(self._settings))
-        connector.users.add(engine)
-        return await connector.connect(instance, driver, **arguments)
+        connector.users.begin(engine)
+        try:
+            return await connector.connect(instance, driver, **arguments)
+        finally:
+            connector.users.end(engine)
 
     async def leave_async(self, engine: sa.Engine) -> None:
         """An engine of the event loop that runs was disposed of."""
         connector = self._of_loops.get(asyncio.get_running_loop())
-        if connector is not None:
-            connector.users.discard(engine)
-            if not connector.users:
-                await connector.close()
+        if connector is not None and connector.users.leave(engine):
+            await connector.close()
 
     def _begin(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._users: WeakSet[sa.Engine] = WeakSet()
+        self._users = Users()
         self._threaded = None
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConnector] = WeakKeyDictionary()
 

@@ -35,12 +35,12 @@ REFUSALS = (
     _refusal(r"certificate[ _](is not yet valid|has expired|appears|expired|not.yet.valid)|Certficate appears to be expired", "a certificate is not valid at this time", CLOCK),
     _refusal(r"closed the connection unexpectedly|closed in the middle of operation|EOF occurred in violation", "the instance cut the connection while it was made", "see whether it runs (gcloud sql instances describe NAME); or this machine's clock is wrong (NTP), so that certificates look expired"),
     _refusal(r"^\w*(SSL|TLS)\w*Error", "the encryption with the instance cannot be agreed on", "something stands between, or the instance demands another certificate: see docs/cloud-sql.md"),
-    _refusal(r"^(ClosedConnectorError|CacheClosedError)", "the connector was closed while somebody connected", "close the registry after its last use"),
-    _refusal(r"^ConnectorLoopError|attached to a different loop|Event loop is closed", "an engine is used in another event loop than its own", "ask the registry for the engine in the loop that uses it: async_engine()"),
+    _refusal(r"^ConnectorLoopError|attached to a different loop", "an engine is used in another event loop than its own", "ask the registry for the engine in the loop that uses it: async_engine()"),
     _refusal(r"^TransportError", "Google's token server does not answer", "check the network, and whether this machine may reach googleapis.com"),
     _refusal(r"^(Client\w*Error|Server\w*Error|InvalidUrl\w*|gaierror|ContentTypeError)", "the Cloud SQL Admin API does not answer", "check the network and its DNS, whether this machine may reach sqladmin.googleapis.com, or correct database.cloud_sql.api_endpoint"),
     _refusal(r"^TimeoutError", "no connection came about in time", "let this machine reach port 3307 of the instance (private, psc: from its network) and sqladmin.googleapis.com, or raise database.connect_timeout"),
     _refusal(r"^(ConnectionError|Connection\w+Error|OSError)", "the instance does not answer at its address", "see whether it runs (gcloud sql instances describe NAME), and let this machine reach its port 3307"),
+    _refusal(r"^(ClosedConnectorError|CacheClosedError|CancelledError)|Event loop is closed", "the connector was closed while somebody connected", "close the registry after its last use"),
 )  # fmt: skip
 """By what an error says after the name of its class; the first one that fits counts."""
 

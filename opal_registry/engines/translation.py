@@ -70,14 +70,15 @@ def _catch_raw_errors(dialect: sa.Dialect) -> None:
         try:
             return connect(*arguments, **named)
         except (OSError, UnicodeError) as error:
-            raise make_driver_error(dialect, str(error) or "timed out", error) from error
+            raise make_driver_error(dialect, error) from error
 
     dialect.connect = connect_or_say_why  # type: ignore[method-assign]
 
 
-def make_driver_error(dialect: sa.Dialect, text: str, cause: Exception) -> Exception:
+def make_driver_error(dialect: sa.Dialect, cause: Exception) -> Exception:
     """The driver's own error for something that is not: SQLAlchemy knows it for one of a database."""
     kind: Any = dialect.loaded_dbapi.OperationalError
+    text = str(cause) or ("timed out" if isinstance(cause, TimeoutError) else type(cause).__name__)
     made: Exception = kind(text, cause) if issubclass(kind, sa.exc.EmulatedDBAPIException) else kind(text)
     return made
 
