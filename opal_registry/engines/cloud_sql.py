@@ -25,7 +25,7 @@ from opal_registry.settings.database import CloudSqlSettings, DatabaseSettings
 OWN_SETTINGS = re.compile(r"\bdatabase\.(?=(user|password)\b)")
 """Settings that have another place here than with a URL or parts."""
 
-WHO = {"28P01", "28", "1045", "1698"}
+NOT_LET_IN = {"28P01", "28", "1045", "1698"}
 """Codes of databases that do not let somebody in."""
 
 
@@ -100,6 +100,6 @@ def _translating(dialect: sa.Dialect, settings: CloudSqlSettings, connect: Calla
 def _explain(error: Exception, settings: CloudSqlSettings) -> None:
     """Let what the database itself says lead to the settings that there are here."""
     meaning = find_meaning(error)
-    if settings.iam_auth and WHO & set(meaning.codes.split()):
+    if settings.iam_auth and NOT_LET_IN & set(meaning.codes.split()):
         meaning = NO_IAM_USER
     setattr(error, MEANING, replace(meaning, mend=OWN_SETTINGS.sub("database.cloud_sql.", meaning.mend)))

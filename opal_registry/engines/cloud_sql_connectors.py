@@ -6,10 +6,9 @@ one of ordinary engines has a loop in a thread of its own, for which nobody wait
 
 import asyncio
 import atexit
-import json
+import importlib
 import os
 import threading
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -18,15 +17,12 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import sqlalchemy as sa
 
-from opal_registry.errors import ConfigError, Problem
+from opal_registry.engines.cloud_sql_credentials import load_credentials, refresh
 from opal_registry.settings.database import CloudSqlSettings
 
 if TYPE_CHECKING:  # heavy, and of the extra "cloudsql"
     from google.auth.credentials import Credentials
     from google.cloud.sql.connector import Connector
-
-SCOPES = ["https://www.googleapis.com/auth/sqlservice.admin"]
-TO_IMPERSONATE = ["https://www.googleapis.com/auth/cloud-platform"]
 
 THREAD = "opal-cloud-sql"
 PATIENCE = 5.0
@@ -81,7 +77,7 @@ class LoopConnector:
         async with asyncio.timeout(timeout):
             async with self._making:
                 connector, credentials = self._made = self._made or await self._make()
-                await asyncio.to_thread(_refresh, credentials)  # the connector would let the loop stand still for that
+                await asyncio.to_thread(refresh, credentials)  # the connector would let the loop stand still for that
             return await connector.connect_async(instance, driver, timeout=timeout, **arguments)
 
     async def close(self) -> None:
@@ -92,7 +88,8 @@ class LoopConnector:
                 await asyncio.wait_for(made[0].close_async(), PATIENCE)
 
     async def _make(self) -> "tuple[Connector, Credentials]":
-        credentials = await asyncio.to_thread(_load_credentials, self._settings)
+        credentials = await asyncio.to_thread(load_credentials, self._settings)
+        await asyncio.to_thread(importlib.import_module, "google.cloud.sql.connector")  # takes a while
         from google.cloud.sql.connector import Connector
 
         connector = Connector(
@@ -255,42 +252,6 @@ def find_connectors(settings: CloudSqlSettings) -> Connectors:
     """
     key = (settings.credentials, settings.impersonate, settings.api_endpoint, settings.refresh)
     return _shared.setdefault(key, Connectors(settings))
-
-
-def _load_credentials(settings: CloudSqlSettings) -> "Credentials":
-    """Whose word Google shall take; may ask the machine's metadata server who it is."""
-    from google.auth import default, impersonated_credentials, load_credentials_from_dict
-
-    scopes = TO_IMPERSONATE if settings.impersonate else SCOPES
-    make: Any = impersonated_credentials.Credentials
-    if settings.credentials is None:
-        found, _ = default(scopes=scopes)
-    else:
-        load: Any = load_credentials_from_dict
-        with warnings.catch_warnings():  # of what strangers hand in: this is the operator's own
-            warnings.simplefilter("ignore", DeprecationWarning)
-            found, _ = load(_parse(settings.credentials.get_secret_value()), scopes=scopes)
-    loaded: Credentials = make(found, settings.impersonate, SCOPES) if settings.impersonate else found
-    return loaded
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        what = "database.cloud_sql.credentials is not the JSON of Google's credentials"
-        raise ConfigError(Problem(what, mend="give the file that Google made, such as {file: key.json}"))
-    return found
-
-
-def _refresh(credentials: "Credentials") -> None:
-    from google.auth.credentials import TokenState
-    from google.auth.transport.requests import Request
-
-    if credentials.token_state != TokenState.FRESH:
-        credentials.refresh(Request())  # type: ignore[no-untyped-call]
 
 
 class _Daemons(ThreadPoolExecutor):
