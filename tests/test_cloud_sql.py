@@ -373,7 +373,8 @@ def test_credentials_that_are_not_there_are_named(
 
 
 def test_the_extra_is_named_where_it_is_missing(google: CloudSql, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "google.cloud.sql.connector", None)
+    for module in ("google.cloud.sql.connector", "pg8000"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=r"pip install 'opal-registry\[cloudsql\]'"):
         make_engine(settings_of(google))
 

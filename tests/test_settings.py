@@ -425,6 +425,11 @@ def test_settings_are_described_with_origins_and_without_secrets(tmp_path: Path)
     assert "hunter2" not in str(rows)
 
 
+def test_the_place_of_a_cloud_sql_instance_is_known(tmp_path: Path) -> None:
+    text = "database:\n  cloud_sql:\n    database: d\n    instance: my-project:europe-west1:suite\n    user: u\n"
+    assert load(tmp_path, text).place_of("default") == "config/opal.yaml:4"
+
+
 def test_a_replica_may_be_a_cloud_sql_instance(tmp_path: Path) -> None:
     instance = "{instance: 'my-project:europe-west1:copy', database: d, user: u}"
     [replica] = load(

@@ -29,20 +29,33 @@ NOT_LET_IN = {"28P01", "28", "1045", "1698"}
 """Codes of databases that do not let somebody in."""
 
 
-def connect_through_google(engine: sa.Engine, settings: DatabaseSettings, *, where: str = "") -> None:
-    """Let Google's connector make an engine's connections, if its URL leads to a Cloud SQL instance; nothing is connected.
+def check_connector(url: sa.URL, settings: DatabaseSettings, *, where: str = "") -> None:
+    """See to it that Google's connector can be used, if a URL leads to a Cloud SQL instance; it is not imported yet.
 
     Args:
-        engine: The engine; for asyncio its ``sync_engine``.
-        settings: How the database is reached.
+        url: Of the database.
+        settings: How it is reached.
         where: Where that is configured, for error texts.
 
     Raises:
         ConfigError: If the connector is not installed.
     """
-    if settings.cloud_sql is None or engine.url.host != settings.cloud_sql.instance:
+    with suppress(ModuleNotFoundError):  # of a package that it would lie in
+        if not _is_instance(url, settings) or importlib.util.find_spec("google.cloud.sql.connector"):
+            return
+    what = "cloud_sql needs Google's connector, which is not installed"
+    raise ConfigError(Problem(what, where, "pip install 'opal-registry[cloudsql]'"))
+
+
+def connect_through_google(engine: sa.Engine, settings: DatabaseSettings) -> None:
+    """Let Google's connector make an engine's connections, if its URL leads to a Cloud SQL instance; nothing is connected.
+
+    Args:
+        engine: The engine; for asyncio its ``sync_engine``.
+        settings: How the database is reached.
+    """
+    if settings.cloud_sql is None or not _is_instance(engine.url, settings):
         return
-    _check_connector(where)
     dialect: Any = engine.dialect
     connect = (_through_loop if dialect.is_async else _through_thread)(engine, find_connectors(settings.cloud_sql))
     own = {"enable_iam_auth": settings.cloud_sql.iam_auth, "ip_type": settings.cloud_sql.ip_type}
@@ -50,12 +63,9 @@ def connect_through_google(engine: sa.Engine, settings: DatabaseSettings, *, whe
     dialect.connect = _translating(dialect, settings.cloud_sql, lambda **told: through(**_tell(told)))
 
 
-def _check_connector(where: str) -> None:
-    with suppress(ModuleNotFoundError):  # of a package that it would lie in
-        if importlib.util.find_spec("google.cloud.sql.connector"):
-            return
-    what = "cloud_sql needs Google's connector, which is not installed"
-    raise ConfigError(Problem(what, where, "pip install 'opal-registry[cloudsql]'"))
+def _is_instance(url: sa.URL, settings: DatabaseSettings) -> bool:
+    """Whether it does not lead elsewhere, as ``migration_url`` may."""
+    return settings.cloud_sql is not None and url.host == settings.cloud_sql.instance
 
 
 def _through_thread(engine: sa.Engine, connectors: Connectors) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from opal_registry.engines import mysql, sqlite
 from opal_registry.engines.arguments import PROGRAM, make_arguments, name_processes
-from opal_registry.engines.cloud_sql import connect_through_google
+from opal_registry.engines.cloud_sql import check_connector, connect_through_google
 from opal_registry.engines.failed import note_failures
 from opal_registry.engines.failover import leave_standbys
 from opal_registry.engines.forks import guard_forks
@@ -168,6 +168,7 @@ def _create(
     for_run: bool = False,
     **options: Any,
 ) -> Any:
+    check_connector(url, settings, where=where)
     pooled = {} if for_run else make_pooler_arguments(url, settings, where=where)
     try:
         with warnings.catch_warnings():
@@ -175,7 +176,7 @@ def _create(
             arguments = pooled | make_arguments(url, settings, program=program, for_run=for_run)
             engine = create(url, connect_args=arguments, hide_parameters=True, **options)
             engine.dialect.create_connect_args(url)
-            connect_through_google(getattr(engine, "sync_engine", engine), settings, where=where)
+            connect_through_google(getattr(engine, "sync_engine", engine), settings)
             return engine
     except (ImportError, OSError, sa.exc.SAWarning, sa.exc.ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(_find_mistake(error, url, where)) from None

@@ -137,8 +137,10 @@ class Settings(Section):
         path = ("database",) if bind == DEFAULT_BIND else ("binds", bind)
         if key != "url" and getattr(self.databases[bind], key) is not None:
             return str(self.origin(*path, key))
-        form = self.databases[bind].form
-        return str(self.origin(*path, "driver" if form == "parts" else form or "url"))
+        first = {"parts": ("driver",), "cloud_sql": ("cloud_sql", "instance")}.get(
+            self.databases[bind].form or "", ("url",)
+        )
+        return str(self.origin(*path, *first))
 
     @property
     def is_production(self) -> bool:
