@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any, Self
@@ -82,6 +83,15 @@ def application(driver: str, server: Cluster | MariaDB) -> Iterator[Application]
         yield application
 
 
+def stop(pid: int) -> None:
+    """Stop a process, and wait until it stands still: it may be answering."""
+    os.kill(pid, signal.SIGSTOP)
+    while (
+        not subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True).stdout.strip().startswith(b"T")
+    ):
+        pass
+
+
 def test_the_server_ends_what_takes_too_long(application: Application) -> None:
     sleep = "SELECT pg_sleep(30)" if application.engine.dialect.name == "postgresql" else "SELECT sleep(30)"
     with pytest.raises(StatementTimeoutError):
@@ -93,7 +103,7 @@ def test_a_server_that_hangs_is_given_up_and_asked_again(application: Applicatio
     is_postgres = isinstance(server, Cluster)
     own = application.ask("SELECT pg_backend_pid()" if is_postgres else "SELECT connection_id()")
     pid = own if is_postgres else server.pid
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         with pytest.raises(
             sa.exc.OperationalError, match=r"server was silent|did not answer|timed out|read timeout"
