@@ -7,23 +7,17 @@ decides which database they mean. Importing this module reads no configuration a
 """
 
 import contextlib
-import inspect
-import sys
-from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from opal_registry.base import Base
-from opal_registry.engines.sqlite import Intent
+from opal_registry.lending import AsyncSessionDependency, SessionDependency
 from opal_registry.registry import get_default_registry
 from opal_registry.sessions import OpalSession
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncSession
-
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""The HTTP methods that do not write (RFC 9110, 9.2.1)."""
 
 
 class _DefaultEngine(sa.Engine):
@@ -66,44 +60,15 @@ class _DefaultFactory:
         return f"<the {self._name} of the default registry>"
 
 
-class _Dependency:
-    """A dependency that FastAPI gives the request to, so that its method can say what the session is for.
-
-    The parameter is found when FastAPI asks for it: applications without FastAPI do not import it.
-    """
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        requests = sys.modules.get("starlette.requests")
-        annotation = requests.HTTPConnection if requests else inspect.Parameter.empty
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        return inspect.Signature([inspect.Parameter("request", kind, default=None, annotation=annotation)])
-
-
-class _GetDb(_Dependency):
-    """A session for the length of a request; closed at its end, whatever that end is.
-
-    The session commits only when it is told to. On SQLite a request with a safe method does not lock out writers.
-    """
-
-    def __call__(self, request: Any = None) -> Iterator[OpalSession]:
-        with get_default_registry().session_factory(intent=_intent_of(request)) as session:
-            yield session
-
-
-class _GetAsyncDb(_Dependency):
-    """The asyncio twin of ``get_db``."""
-
-    async def __call__(self, request: Any = None) -> "AsyncIterator[AsyncSession]":
-        async with get_default_registry().async_session_factory(intent=_intent_of(request)) as session:
-            yield session
-
-
 engine: sa.Engine = _DefaultEngine()
 SessionLocal = _DefaultFactory("session_factory")
 AsyncSessionLocal = _DefaultFactory("async_session_factory")
-get_db = _GetDb()
-get_async_db = _GetAsyncDb()
+get_db = SessionDependency(until="response")
+"""A session for the length of a request, as a dependency of FastAPI, or by hand as the generator that it was: closed at
+its end, whatever that end is. It commits only when it is told to. On SQLite a request with a safe method locks out no writer."""
+
+get_async_db = AsyncSessionDependency(until="response")
+"""The asyncio twin of ``get_db``."""
 
 
 def session_scope(*, read_only: bool = False) -> contextlib.AbstractContextManager[OpalSession]:
@@ -127,10 +92,6 @@ def session_scope(*, read_only: bool = False) -> contextlib.AbstractContextManag
 def async_session_scope(*, read_only: bool = False) -> "contextlib.AbstractAsyncContextManager[AsyncSession]":
     """The asyncio twin of :func:`session_scope`."""
     return get_default_registry().async_session_scope(read_only=read_only)
-
-
-def _intent_of(request: Any) -> Intent:
-    return "read_first" if getattr(request, "scope", {}).get("method") in SAFE_METHODS else "read_write"
 
 
 __all__ = [

@@ -188,6 +188,31 @@ class Registry:
             yield session
             await session.commit()
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether :meth:`prepare` has been called, or all that it does has happened."""
+        return "session_factory" in self.__dict__ and self._kept is not None
+
+    def prepare(self) -> None:
+        """Read what has to be read from files before the first statement; nothing is connected, no models are imported.
+
+        Raises:
+            ConfigError: If anything in the configuration is wrong.
+        """
+        self._engines, self.session_factory  # noqa: B018 -- both are made on first use
+
+    def find_app(self, module: str) -> str:
+        """The sub-app in whose package a module is; empty if it is in none.
+
+        Example:
+            >>> from opal_registry.settings.model import Settings
+            >>> Registry(Settings(), sub_apps=["core"]).find_app("opal_registry.models")
+            'core'
+        """
+        while module and module not in self._packages:
+            module = module.rpartition(".")[0]
+        return self._packages.get(module, "")
+
     def elsewhere(self, settings: Settings, suite: Suite) -> "Registry":
         """A registry of the same sub-apps for other databases; nothing is imported again.
 
@@ -268,6 +293,12 @@ class Registry:
     @cached_property
     def _binds(self) -> dict[sa.Table, str]:
         return {table: app.sub_app.bind for app in self.suite.sub_apps for table in (*app.tables, *app.twins)}
+
+    @cached_property
+    def _packages(self) -> dict[str, str]:
+        """The sub-app that lives in a package."""
+        apps = self.discovery.sub_apps
+        return {models.rpartition(".")[0] or models: app.name for app in apps for models in app.sub_app.models}
 
     def _check_binds(self, suite: Suite) -> None:
         for app in suite.sub_apps:

@@ -9,6 +9,7 @@ from sqlalchemy.sql import visitors
 
 from opal_registry.engines.factory import check_asyncio, with_intent
 from opal_registry.engines.in_transaction import is_open
+from opal_registry.engines.pool import has_room
 from opal_registry.engines.sqlite import OPTION, Intent
 from opal_registry.errors import OpalError, Problem
 from opal_registry.usage import CheckedSession
@@ -54,11 +55,16 @@ class OpalSession(CheckedSession):
         return with_intent(engine, "read_only") if self.intent == "read_only" else engine
 
     def is_quick_to_close(self) -> bool:
-        """Whether ``close()`` waits for nobody: no transaction is open, or only one that reads a SQLite file."""
+        """Whether ``close()`` waits for nobody: the pool keeps its connections, and in them is no transaction to end.
+
+        One that has only read a SQLite file is as good as none.
+        """
         return not any(self._may_wait(connection) for connection in self._begun if not connection.closed)
 
     def _may_wait(self, connection: sa.Connection) -> bool:
-        if connection.invalidated or (self.intent != "read_write" and connection.dialect.driver == "pysqlite"):
+        if connection.invalidated or not has_room(connection.engine.pool):
+            return True
+        if self.intent != "read_write" and connection.dialect.driver == "pysqlite":
             return False
         return is_open(connection.dialect, connection.connection)
 

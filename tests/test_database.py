@@ -144,7 +144,7 @@ class TestByHand:
         session = next(generator)
         session.add(User(username="ada"))
         session.flush()
-        generator.close()  # type: ignore[attr-defined]
+        generator.close()
         assert checked_out(registry) == 0
         assert usernames() == []
 

@@ -57,6 +57,13 @@ def make_pool_options(
     return options
 
 
+def has_room(pool: sa.Pool) -> bool:
+    """Whether a pool keeps a connection that is given back, and does not close it."""
+    if isinstance(pool, sa_pool.QueuePool):
+        return pool.checkedin() < pool.size()
+    return not isinstance(pool, sa_pool.NullPool)
+
+
 def _check_kind(kind: str, url: sa.URL, where: str, *, use_async: bool) -> None:
     if kind in SEVERAL and is_memory(url):
         what = f"pool.kind is {kind}, but a database in memory lasts as long as its connection"

@@ -1,0 +1,214 @@
+"""FastAPI: sessions for endpoints, the registry's life in that of the application, probes, and errors as responses.
+
+    from opal_registry.fastapi import ReadSessionDep, SessionDep, install_error_handlers, lifespan, make_probes
+
+    app = FastAPI(lifespan=lifespan())
+    app.include_router(make_probes())
+    install_error_handlers(app)
+
+Needs the extra ``fastapi``.
+"""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+import anyio.to_thread
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from opal_registry.engines.factory import check_asyncio
+from opal_registry.engines.neutral import (
+    CheckError,
+    ConnectError,
+    ConnectionLostError,
+    DeadlockError,
+    ForeignKeyError,
+    InDoubtError,
+    LockWaitError,
+    NotNullError,
+    SerializationError,
+    StatementTimeoutError,
+    UniqueError,
+)
+from opal_registry.errors import OpalError
+from opal_registry.lending import AsyncSessionDependency, SessionDependency
+from opal_registry.migrations.ready import Readiness, find_verdict, get_readiness
+from opal_registry.registry import Registry, get_default_registry
+from opal_registry.sessions import OpalSession
+
+if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+get_session = SessionDependency(until="function")
+get_read_session = SessionDependency(until="function", read_only=True)
+get_async_session = AsyncSessionDependency(until="function")
+get_async_read_session = AsyncSessionDependency(until="function", read_only=True)
+
+SessionDep = Annotated[OpalSession, Depends(get_session)]
+"""A session until the endpoint has returned: its connection is free before the response is sent."""
+
+ReadSessionDep = Annotated[OpalSession, Depends(get_read_session)]
+"""The same for reading only."""
+
+if TYPE_CHECKING:
+    AsyncSessionDep = Annotated[AsyncSession, Depends(get_async_session)]
+    AsyncReadSessionDep = Annotated[AsyncSession, Depends(get_async_read_session)]
+
+ASYNC = {"AsyncSessionDep": get_async_session, "AsyncReadSessionDep": get_async_read_session}
+
+CONFLICTS: dict[type[sa.exc.IntegrityError], str] = {
+    UniqueError: "there is such a row already",
+    ForeignKeyError: "it refers to what is not there, or others refer to it",
+    NotNullError: "a value is missing",
+    CheckError: "a value is not allowed",
+}
+"""What is said of rows that break a rule; names of tables and columns are nobody's business outside."""
+
+BUSY = (
+    *(ConnectError, ConnectionLostError, DeadlockError, LockWaitError, SerializationError, StatementTimeoutError),
+    sa.exc.TimeoutError,
+)
+"""Errors that pass: the same request may succeed a little later."""
+
+logger = logging.getLogger("opal_registry")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ASYNC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    check_asyncio()
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    globals()[name] = Annotated[AsyncSession, Depends(ASYNC[name])]
+    return globals()[name]
+
+
+def lifespan(
+    registry: Registry | None = None, *, threads: int | None = None
+) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """Let a registry live as long as an application: it is the default one, and its connections are closed at the end.
+
+    The configuration is read when the application starts, so that what is wrong with it stops the start and not a request.
+    Nothing is connected.
+
+    Args:
+        registry: The registry; the default one if it is not given.
+        threads: How many functions written with ``def`` may run at once, endpoints among them; 40 if it is not set. A
+            few serve more requests a second where all are short, and let short ones wait where some are long.
+
+    Raises:
+        ConfigError: At the start, if anything in the configuration is wrong.
+
+    Example:
+        >>> from opal_registry.settings.model import Settings
+        >>> registry = Registry(Settings(database={"url": "sqlite://"}), sub_apps=["core"])
+        >>> app = FastAPI(lifespan=lifespan(registry))
+    """
+
+    @contextlib.asynccontextmanager
+    async def live(_app: Any) -> AsyncIterator[None]:
+        lasting = (registry or get_default_registry()).as_default()
+        await anyio.to_thread.run_sync(lasting.prepare)
+        if threads is not None:
+            anyio.to_thread.current_default_thread_limiter().total_tokens = threads
+        async with lasting:
+            yield
+
+    return live
+
+
+def make_probes(registry: Registry | None = None, *, live: str = "/livez", ready: str = "/readyz") -> APIRouter:
+    """Make the routes that a platform asks whether to restart an instance, and whether to send it requests.
+
+    The first answers 200 without asking anybody: an instance is not restarted because its database is away. The second asks
+    each database whether the code of this image can work with it (:func:`opal_registry.migrations.ready.get_readiness`),
+    and answers 200 or 503 with what it found. Neither waits for a thread that endpoints use.
+
+    Args:
+        registry: The registry; the default one if it is not given.
+        live: The path of the first.
+        ready: The path of the second.
+
+    Example:
+        >>> [route.path for route in make_probes().routes]
+        ['/livez', '/readyz']
+    """
+    router = APIRouter(include_in_schema=False)
+
+    @router.get(live)
+    async def is_alive() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get(ready)
+    async def is_ready() -> JSONResponse:
+        limiter = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(_look, registry or get_default_registry(), limiter=limiter)
+
+    return router
+
+
+def _look(registry: Registry) -> JSONResponse:
+    try:
+        found = get_readiness(registry)
+    except OpalError as error:
+        return JSONResponse({"status": "unknown", "detail": [each.what for each in error.problems]}, 503)
+    apps = [_describe(each) for each in found]
+    return JSONResponse(
+        {"status": find_verdict(found), "sub_apps": apps}, 200 if all(each.is_ready for each in found) else 503
+    )
+
+
+def _describe(found: Readiness) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in ("app", "bind", "verdict", "is_ready", "detail")}
+
+
+def install_error_handlers(app: FastAPI, *, retry_after: int = 1) -> None:
+    """Answer errors of databases that are nobody's mistake as HTTP has it, instead of with 500.
+
+    Rows that break a rule are 409. What passes is 503 with ``Retry-After``: the pool was exhausted, no server answers or
+    the connection to it was lost, a deadlock, a lost race, a lock or statement that took too long. A COMMIT in doubt
+    stays 500, because nobody may simply try again.
+
+    Args:
+        app: The application.
+        retry_after: After how many seconds to try again.
+
+    Example:
+        >>> install_error_handlers(FastAPI())
+    """
+
+    async def conflict(_request: Request, error: Exception) -> JSONResponse:
+        said = (text for kind, text in CONFLICTS.items() if isinstance(error, kind))
+        return JSONResponse({"detail": next(said, "it breaks a rule of the database")}, 409)
+
+    async def busy(request: Request, error: Exception) -> JSONResponse:
+        logger.warning("%s %s is answered with 503: %s", request.method, request.url.path, type(error).__name__)
+        return JSONResponse({"detail": "try again later"}, 503, {"Retry-After": str(retry_after)})
+
+    async def doubt(_request: Request, error: Exception) -> JSONResponse:
+        raise error
+
+    app.add_exception_handler(sa.exc.IntegrityError, conflict)
+    app.add_exception_handler(InDoubtError, doubt)
+    for kind in BUSY:
+        app.add_exception_handler(kind, busy)
+
+
+__all__ = [
+    "AsyncReadSessionDep",
+    "AsyncSessionDep",
+    "ReadSessionDep",
+    "SessionDep",
+    "get_async_read_session",
+    "get_async_session",
+    "get_read_session",
+    "get_session",
+    "install_error_handlers",
+    "lifespan",
+    "make_probes",
+]
