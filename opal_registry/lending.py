@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from opal_registry.admission import Place, find_place
 from opal_registry.engines.caller import Caller, caller
 from opal_registry.engines.sqlite import Intent
 from opal_registry.errors import OpalError, Problem
@@ -54,11 +55,9 @@ class _Dependency:
         """A session for a request; FastAPI looks here to know what kind of function this is."""
         registry = await _find_registry()
         caller.set(_find_caller(registry, request.scope))
-        session, close = self._make(registry, request.scope.get("method"))
-        _find_stack(request.scope, self._until).push_async_exit(close)
-        return session
+        return await self._lend(registry, request.scope)
 
-    def _make(self, registry: Registry, method: str | None) -> tuple[Any, Any]:
+    async def _lend(self, registry: Registry, scope: dict[str, Any]) -> Any:
         raise NotImplementedError
 
     def _intent(self, method: str | None) -> Intent:
@@ -78,9 +77,15 @@ class SessionDependency(_Dependency):
         with get_default_registry().session_factory(intent=self._intent(None)) as session:
             yield session
 
-    def _make(self, registry: Registry, method: str | None) -> tuple[OpalSession, Any]:
-        session = registry.session_factory(intent=self._intent(method))
-        return session, partial(_close, session)
+    async def _lend(self, registry: Registry, scope: dict[str, Any]) -> OpalSession:
+        stack, returned = _find_stack(scope, self._until), _find_stack(scope, "function")
+        place = await find_place(registry, scope)
+        session = registry.session_factory(intent=self._intent(scope.get("method")))
+        place.enter(session)
+        stack.push_async_exit(partial(_close, session, place))
+        if stack is not returned:
+            returned.callback(_leave_if_done, session, place)
+        return session
 
 
 class AsyncSessionDependency(_Dependency):
@@ -94,20 +99,38 @@ class AsyncSessionDependency(_Dependency):
         async with get_default_registry().async_session_factory(intent=self._intent(None)) as session:
             yield session
 
-    def _make(self, registry: Registry, method: str | None) -> "tuple[AsyncSession, Any]":
-        session = registry.async_session_factory(intent=self._intent(method))
-        return session, partial(_aclose, session)
+    async def _lend(self, registry: Registry, scope: dict[str, Any]) -> "AsyncSession":
+        stack = _find_stack(scope, self._until)
+        session = registry.async_session_factory(intent=self._intent(scope.get("method")))
+        stack.push_async_exit(partial(_aclose, session))
+        return session
 
 
-async def _close(session: OpalSession, kind: type[BaseException] | None, *_: object) -> None:
+async def _close(session: OpalSession, place: Place, kind: type[BaseException] | None, *_: object) -> None:
     """Close a session, in a thread if that may take time, or if an endpoint that was given up may still be using it."""
     if (kind is None or issubclass(kind, Exception)) and session.is_quick_to_close():
-        session.close()
-        return
+        try:
+            session.close()
+        finally:
+            place.leave(session)
+    else:
+        await _finish(_close_in_thread(session, place))
+
+
+async def _close_in_thread(session: OpalSession, place: Place) -> None:
     import anyio
 
-    limiter = anyio.CapacityLimiter(1)  # of its own: whoever waits for a connection may have all the threads
-    await _finish(anyio.to_thread.run_sync(session.close, limiter=limiter))
+    limiter = anyio.CapacityLimiter(1)  # of its own: endpoints may have all the threads
+    try:
+        await anyio.to_thread.run_sync(session.close, limiter=limiter)
+    finally:
+        place.leave(session)
+
+
+def _leave_if_done(session: OpalSession, place: Place) -> None:
+    """Let others in where a session has no connection any more, however long the response takes."""
+    if not session.in_transaction():
+        place.leave(session)
 
 
 async def _aclose(session: "AsyncSession", *_: object) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -34,6 +34,7 @@ from opal_registry.registry import Registry
 from opal_registry.sessions import OpalSession, ReadOnlySessionError
 from opal_registry.transactions import InDoubtError
 from opal_registry.usage import ClosedSessionError
+from tests.asgi import Exchange
 from tests.databases import registry_of
 
 Db = Annotated[OpalSession, fastapi.Depends(get_db)]
@@ -55,49 +56,6 @@ def registry(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reg
 def checked_out(registry: Registry) -> int:
     pools: list[Any] = [registry.engine().pool, registry.async_engine().pool]
     return sum(pool.checkedout() for pool in pools)
-
-
-class Exchange:
-    """A request to an application, and what comes back; whoever waits for ``body`` may leave before all is there."""
-
-    def __init__(self, app: Any, path: str, method: str = "GET", *, on_start: Callable[[], Any] = lambda: None) -> None:
-        self.app, self.on_start = app, on_start
-        self.status, self.body, self.headers = 0, b"", dict[bytes, bytes]()
-        self.at_start: Any = None
-        self.first, self.left = asyncio.Event(), asyncio.Event()
-        self.asked = False
-        self.scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": method,
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": [],
-            "scheme": "http",
-            "server": ("opal", 80),
-            "client": ("ada", 1),
-        }
-
-    async def receive(self) -> dict[str, Any]:
-        if not self.asked:
-            self.asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await self.left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.status, self.headers, self.at_start = message["status"], dict(message["headers"]), self.on_start()
-        else:
-            self.body += message.get("body", b"")
-            self.first.set()
-
-    async def run(self) -> "Exchange":
-        await self.app(self.scope, self.receive, self.send)
-        return self
 
 
 def ask(registry: Registry, app: Any, path: str, method: str = "GET", **options: Any) -> Exchange:
@@ -218,6 +176,73 @@ def test_read_sessions_refuse_to_write(registry: Registry) -> None:
         with pytest.raises(ReadOnlySessionError):
             ask(registry, app, path)
     assert checked_out(registry) == 0
+
+
+@pytest.fixture
+def narrow(database_url: str, registry: Registry) -> Iterator[Registry]:
+    """A registry whose pool has one connection, for which nobody waits long."""
+    pool = {"size": 1, "max_overflow": 0, "timeout": "200ms"}
+    with registry_of(database_url, database={"url": database_url, "pool": pool}).as_default() as narrow:
+        yield narrow
+
+
+class TestAdmission:
+    """Who waits for a connection has no thread meanwhile: those who have one may need it."""
+
+    def test_more_requests_than_threads_and_connections_are_all_answered(self, narrow: Registry) -> None:
+        app = fastapi.FastAPI()
+
+        @app.get("/")
+        def read(db: SessionDep, other: ReadSessionDep) -> list[str]:
+            return list(db.scalars(NAMES))
+
+        async def main() -> None:
+            anyio.to_thread.current_default_thread_limiter().total_tokens = 2
+            answers = await asyncio.gather(*(Exchange(app, "/").run() for _ in range(30)))
+            assert {(each.status, each.body) for each in answers} == {(200, b'["ada"]')}
+
+        asyncio.run(main())
+        narrow.close()
+
+    @pytest.mark.parametrize(("path", "status"), [("/holds", 503), ("/done", 200)])
+    def test_a_long_response_keeps_others_out_as_long_as_it_has_a_connection(
+        self, path: str, status: int, narrow: Registry
+    ) -> None:
+        app, on = fastapi.FastAPI(), asyncio.Event()
+        install_error_handlers(app)
+
+        async def slowly() -> AsyncIterator[str]:
+            yield "ada"
+            await on.wait()
+
+        @app.get("/holds")
+        def hold(db: Db) -> StreamingResponse:
+            db.execute(NAMES.with_for_update())
+            return StreamingResponse(slowly())
+
+        @app.get("/done")
+        def finish(db: Db) -> StreamingResponse:
+            db.execute(NAMES.with_for_update())
+            db.commit()
+            return StreamingResponse(slowly())
+
+        async def main() -> None:
+            long = Exchange(app, path)
+            task = asyncio.create_task(long.run())
+            await asyncio.wait_for(long.first.wait(), 30)
+            other = await Exchange(app, "/done").run() if status == 503 else Exchange(app, "/done")
+            if status == 200:
+                second = asyncio.create_task(other.run())
+                await asyncio.wait_for(other.first.wait(), 30)
+                on.set()
+                await second
+            on.set()
+            await task
+            assert other.status == status
+            assert (await Exchange(app, "/done").run()).status == 200
+
+        asyncio.run(main())
+        narrow.close()
 
 
 class TestTheEventLoop:

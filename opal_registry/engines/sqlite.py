@@ -13,9 +13,9 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, ExecutionContext
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.util.concurrency import in_greenlet
 
 from opal_registry.engines.neutral import SerializationError
+from opal_registry.engines.sqlite_async import give_up_well
 
 Intent = Literal["read_write", "read_first", "read_only"]
 """What a transaction is for. ``read_first`` may write, but is not expected to (a GET request)."""
@@ -64,23 +64,7 @@ def make_safe(engine: sa.Engine, *, wait: float) -> None:
         sa.event.listen(engine, event, _begin)
     sa.event.listen(engine, "handle_error", _explain)
     if engine.dialect.driver == "aiosqlite":
-        engine.dialect.do_terminate = _terminate  # type: ignore[assignment, method-assign]
-
-
-def _terminate(connection: Any) -> None:
-    """Give a connection of aiosqlite up whose task was cancelled, so that it keeps no lock, and nobody waits for its thread.
-
-    A file stays locked as long as there is a cursor with an answer that nobody has read, whatever is closed; so it is rolled
-    back first. SQLAlchemy's own way tells the thread that it is the end a second time when the task is cancelled again, as
-    anyio does; a task is left then that waits for a thread that has ended, and so does the end of the event loop.
-    """
-    if not in_greenlet():
-        connection.terminate()
-        return
-    try:
-        connection.rollback()
-    finally:
-        connection.close()
+        give_up_well(engine)
 
 
 def _prepare(connection: DBAPIConnection, wait: float) -> None:
