@@ -5,7 +5,7 @@ ARGS ?=
 SET_UP = $(PYTHON) init_shared_db.py --set-up
 BIN = .venv/bin
 
-.PHONY: help init test bench bench-migrations bench-sqlite bench-reliability bench-pools lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-servers clean
+.PHONY: help init test bench bench-migrations bench-sqlite bench-reliability bench-pools bench-endpoints lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ bench-reliability: set-up-test ## Set up, let PostgreSQL fail under load, and co
 
 bench-pools: set-up-test ## Set up, and compare ways of testing the connections of a busy pool; writes docs/benchmarks-pools.md
 	$(BIN)/python -m benchmarks.pools $(ARGS)
+
+bench-endpoints: set-up-test ## Set up, and compare what sessions cost a web application; writes docs/benchmarks-endpoints.md
+	$(BIN)/python -m benchmarks.endpoints $(ARGS)
 
 lint: check-format check-style check-types check-floors ## Set up, and check formatting, style, types and import floors
 

@@ -74,8 +74,11 @@ def _find_door(registry: Registry, places: int) -> asyncio.Semaphore:
 
 
 async def _pass(door: asyncio.Semaphore, timeout: float) -> None:
+    if not door.locked():
+        await door.acquire()
+        return
     try:
-        async with asyncio.timeout(timeout if door.locked() else None):
+        async with asyncio.timeout(timeout):
             await door.acquire()
     except TimeoutError:
         what = f"no connection of the pool became free within {timeout:g} s (pool.timeout): pool.size + pool.max_overflow are all in use"

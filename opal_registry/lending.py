@@ -137,7 +137,7 @@ async def _aclose(session: "AsyncSession", *_: object) -> None:
     """The same for asyncio."""
     plain = session.sync_session
     if isinstance(plain, OpalSession) and plain.is_quick_to_close():
-        await session.close()
+        plain.close()
     else:
         await _finish(session.close())
 

@@ -13,6 +13,7 @@ from sqlalchemy import pool
 
 from opal_registry.engines.arguments import make_arguments, make_process_name
 from opal_registry.engines.factory import make_async_engine, make_engine, make_server_engines, with_intent
+from opal_registry.engines.lingering import LingeringQueuePool
 from opal_registry.errors import ConfigError
 from opal_registry.settings.database import DatabaseSettings
 from tests.databases import database_of, engine_of
@@ -58,8 +59,8 @@ def test_parameters_are_not_shown_in_errors(tmp_path: Path) -> None:
 def test_the_pool_is_as_configured() -> None:
     engine = engine_of("postgresql://db/x", pool={"size": 3, "max_overflow": 4, "timeout": "2s", "recycle": "1m"})
 
-    assert isinstance(engine.pool, pool.QueuePool)
-    assert (engine.pool.size(), engine.pool._max_overflow, engine.pool._timeout) == (3, 4, 2)
+    assert isinstance(engine.pool, LingeringQueuePool)
+    assert (engine.pool.size(), engine.pool._kept, engine.pool._timeout) == (7, 3, 2)
     assert engine.pool._recycle == 60
     assert engine.pool._pool.use_lifo
 

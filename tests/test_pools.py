@@ -1,6 +1,7 @@
 """Pools: the kinds of SQLAlchemy by a setting, and what they are told."""
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import pool as sa_pool
 from opal_registry.engines.arguments import make_process_name
 from opal_registry.engines.factory import make_async_engine, make_engine
 from opal_registry.engines.failures import explained
+from opal_registry.engines.lingering import AsyncLingeringQueuePool, LingeringQueuePool
 from opal_registry.errors import ConfigError, DatabaseError
 from opal_registry.registry import Registry
 from opal_registry.settings.database import PoolSettings
@@ -21,7 +23,7 @@ from tests.databases import database_of, engine_of, registry_of, settings_of
 @pytest.mark.parametrize(
     ("kind", "usual", "of_asyncio"),
     [
-        ("queue", sa_pool.QueuePool, sa_pool.AsyncAdaptedQueuePool),
+        ("queue", LingeringQueuePool, AsyncLingeringQueuePool),
         ("none", sa_pool.NullPool, sa_pool.NullPool),
         ("static", sa_pool.StaticPool, sa_pool.StaticPool),
         ("assertion", sa_pool.AssertionPool, sa_pool.AssertionPool),
@@ -137,6 +139,27 @@ def test_the_server_sees_the_sub_app_and_the_process(postgres_url: str) -> None:
     with Registry(settings_of(postgres_url, database={"url": postgres_url, "application_name": "suite"})) as registry:
         with registry.session_scope() as session:
             assert session.scalar(sa.text("SHOW application_name")) == "suite"
+
+
+def test_what_a_rush_opened_is_closed_when_it_is_over(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(postgres_url, pool={"size": 1, "max_overflow": 2})
+    connected: list[object] = []
+    sa.event.listen(engine, "connect", lambda connection, _: connected.append(connection))
+
+    def rush(clients: int) -> int:
+        pool: Any = engine.pool
+        with contextlib.ExitStack() as stack:
+            for _ in range(clients):
+                stack.enter_context(engine.connect()).execute(sa.text("SELECT 1"))
+        return int(pool.checkedin())
+
+    assert [rush(3), rush(1), rush(2), rush(3)] == [3, 3, 3, 3]
+    assert len(connected) == 3
+    monkeypatch.setattr("opal_registry.engines.lingering.LINGER", 0)
+    assert [rush(1), rush(1), rush(1)] == [2, 1, 1]
+    engine.dispose()
+    assert [rush(1), rush(1)] == [1, 1]
+    engine.dispose()
 
 
 def test_a_pool_that_is_exhausted_says_so_and_recovers(postgres_url: str) -> None:

@@ -5,18 +5,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import pool as sa_pool
 
+from opal_registry.engines.lingering import AsyncLingeringQueuePool, LingeringQueuePool
 from opal_registry.engines.url import is_memory
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.database import PoolSettings
 
 KINDS: dict[str, type[sa.Pool]] = {
-    "queue": sa_pool.QueuePool,
+    "queue": LingeringQueuePool,
     "none": sa_pool.NullPool,
     "static": sa_pool.StaticPool,
     "singleton": sa_pool.SingletonThreadPool,
     "assertion": sa_pool.AssertionPool,
 }
-ASYNC_KINDS = {**KINDS, "queue": sa_pool.AsyncAdaptedQueuePool}
+ASYNC_KINDS = {**KINDS, "queue": AsyncLingeringQueuePool}
 SEVERAL = {"queue", "none"}
 """Kinds that connect more than once, one after the other: a database in memory begins anew with each connection."""
 
@@ -59,8 +60,8 @@ def make_pool_options(
 
 def has_room(pool: sa.Pool) -> bool:
     """Whether a pool keeps a connection that is given back, and does not close it."""
-    if isinstance(pool, sa_pool.QueuePool):
-        return pool.checkedin() < pool.size()
+    if isinstance(pool, LingeringQueuePool):
+        return pool.has_room()
     return not isinstance(pool, sa_pool.NullPool)
 
 
