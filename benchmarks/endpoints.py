@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
 from benchmarks import cancelled, single
-from benchmarks.applications import model
+from benchmarks.applications import CLIENTS, model
 from benchmarks.databases import MAJOR
 from benchmarks.environments import ROOT, find_versions, hold_folder, install_project, make_environment
-from benchmarks.load import CLIENTS, ROWS, ask, pin_self, serve
+from benchmarks.load import ROWS, ask, pin_self, serve
 from benchmarks.machine import describe_machine
 from tests.postgres import Cluster
 
@@ -167,7 +167,7 @@ def fill(url: str) -> str:
     return url
 
 
-def iter_page(results: dict[str, list[Found]], rounds: int, rest: Iterator[str]) -> Iterator[str]:
+def iter_page(results: dict[str, list[Found]], rounds: int, rest: list[str], machine: dict[str, str]) -> Iterator[str]:
     """The page, line by line."""
     yield "# Benchmark of endpoints\n"
     yield f"`make bench-endpoints` made this page. {CLIENTS} clients ask a FastAPI endpoint, on connections that stay open, for one of {ROWS:,} rows by its"
@@ -184,7 +184,7 @@ def iter_page(results: dict[str, list[Found]], rounds: int, rest: Iterator[str])
         yield ""
     yield from rest
     yield "\n## The machine\n\n|  |  |\n| --- | --- |"
-    yield from (f"| {name} | {value} |" for name, value in describe_machine().items())
+    yield from (f"| {name} | {value} |" for name, value in machine.items())
 
 
 def _row(found: Found) -> str:
@@ -207,8 +207,9 @@ def main(argv: list[str]) -> int:
     with hold_folder(), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         programs = make_environment("endpoints", REQUIREMENTS)
         install_project(programs, ROOT)
+        machine = describe_machine()
         pin_self()
-        cluster = stack.enter_context(Cluster(MAJOR))
+        cluster = stack.enter_context(Cluster(MAJOR, max_connections="400"))
         file, url = fill(f"sqlite:///{folder}/readers.db"), fill(cluster.url())
         results = {
             title: compare(ways, programs, file if title == "SQLite" else url, chosen.rounds)
@@ -217,7 +218,7 @@ def main(argv: list[str]) -> int:
         rest = list(_iter_rest(cluster, url, file, chosen.rounds))
         versions = find_versions(programs, DISTRIBUTIONS)
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
-    page = "\n".join(iter_page(results, chosen.rounds, iter([*rest, f"\nVersions: {shown}."]))) + "\n"
+    page = "\n".join(iter_page(results, chosen.rounds, [*rest, f"\nVersions: {shown}."], machine)) + "\n"
     chosen.output.write_text(page)
     print(page)
     return 0

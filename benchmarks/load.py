@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.applications import CLIENTS
 from benchmarks.environments import ROOT, SetUpError
 
-CLIENTS = 16
 ROWS = 1000
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 START_UP = 60.0

@@ -6,6 +6,7 @@ delivered with.
 
 import os
 
+CLIENTS = 16
 KEPT = int(os.environ.get("KEPT") or 0)
 POOL = {"pool_size": KEPT} if KEPT else {}
 """What SQLAlchemy's engines are told."""

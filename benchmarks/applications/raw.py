@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from benchmarks.load import CLIENTS
+from benchmarks.applications import CLIENTS
 
 URL = os.environ["URL"]
 QUERY = "SELECT id, name, email, city, year FROM readers WHERE id = %s"
