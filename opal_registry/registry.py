@@ -20,6 +20,7 @@ from opal_registry.discovery import Choice, Discovery, Fault, discover
 from opal_registry.engines.arguments import PROGRAM
 from opal_registry.engines.keeping import Engines
 from opal_registry.engines.sqlite import Intent
+from opal_registry.engines.url import make_url
 from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, guarded, quiet_step
 from opal_registry.requirements import check_requirements
@@ -194,12 +195,14 @@ class Registry:
         return "session_factory" in self.__dict__ and self._kept is not None
 
     def prepare(self) -> None:
-        """Read what has to be read from files before the first statement; nothing is connected, no models are imported.
+        """Read what has to be read before the first statement, passwords too; nothing is connected, no models are imported.
 
         Raises:
             ConfigError: If anything in the configuration is wrong.
         """
         self._engines, self.session_factory  # noqa: B018 -- both are made on first use
+        for bind, database in self.settings.databases.items():
+            make_url(database, where=self.settings.place_of(bind))
 
     def find_app(self, module: str) -> str:
         """The sub-app in whose package a module is; empty if it is in none.

@@ -1,25 +1,23 @@
 """Secrets and references to secrets: held as a box that shows ``********`` and is opened on purpose only.
 
-A secret is written as text, or as a reference to the place that holds it: ``{file: path}`` or ``{env: NAME}``. A
-reference is followed when the value is asked for, not before, so that looking at a configuration needs no secret.
+A secret is written as text, or as a reference to the place that holds it, such as ``{file: path}``. A reference is
+followed when the value is asked for the first time, not before, so that looking at a configuration needs no secret.
 """
 
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from opal_registry.errors import ConfigError, Problem
+from opal_registry.errors import ConfigError
+from opal_registry.references import DESCRIPTIONS, READERS, read
 
 MASK = "********"
-REFERENCES = ("file", "env")
-LATER_REFERENCES = ("keyring", "gcp")
-HOW_TO_WRITE = "write text in quotes, or a reference: {file: path} or {env: NAME}"
-MAX_BYTES = 1024 * 1024
+REFERENCES = tuple(READERS)
+HOW_TO_WRITE = "write text in quotes, or a reference: {file: path}, {env: NAME}, {keyring: SERVICE/USER} or {gcp: NAME}"
 
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|api_?key)[^=&]*=)[^&]*", re.IGNORECASE)
 
@@ -51,11 +49,10 @@ class Secret:
 
     Args:
         text: The secret itself.
-        file: A file that holds it; one newline at its end does not belong to it.
-        env: An environment variable that holds it.
         key: The setting it is the value of, for errors.
         where: Where that was written, for errors.
-        environ: Where ``env`` is looked up; the environment of the process unless given.
+        environ: Where variables are looked up; the environment of the process unless given.
+        **reference: Or the place that holds it, by its kind: ``file``, ``env``, ``keyring`` or ``gcp``.
 
     Example:
         >>> Secret("hunter2"), str(Secret("hunter2")), Secret("hunter2").get_secret_value()
@@ -64,100 +61,72 @@ class Secret:
         Secret(env='OPAL_DB_PASSWORD')
     """
 
-    __slots__ = ("_environ", "_text", "env", "file", "key", "where")
+    __slots__ = ("_environ", "_text", "key", "kind", "target", "where")
 
     def __init__(
         self,
         text: str | None = None,
         *,
-        file: str | None = None,
-        env: str | None = None,
         key: str = "",
         where: str = "",
         environ: Mapping[str, str] | None = None,
+        **reference: str,
     ) -> None:
-        if [text, file, env].count(None) != 2:
-            raise TypeError("a secret is one of: a text, a file, an environment variable")
-        self._text = text
-        self._environ = environ
-        self.file = file
-        self.env = env
-        self.key = key
-        self.where = where
+        if len(reference) + (text is not None) != 1 or not reference.keys() <= READERS.keys():
+            raise TypeError(f"a secret is a text, or one of: {', '.join(READERS)}")
+        self.kind, self.target = next(iter(reference.items()), ("", ""))
+        self._text, self._environ, self.key, self.where = text, environ, key, where
 
     @property
     def is_reference(self) -> bool:
         """Whether the value lies somewhere else."""
-        return self._text is None
+        return bool(self.kind)
 
     @property
     def reference(self) -> str:
         """The reference as it is written, such as ``{file: /run/secrets/db}``; empty for plain text."""
-        if self.file is not None:
-            return f"{{file: {self.file}}}"
-        return f"{{env: {self.env}}}" if self.env is not None else ""
+        return f"{{{self.kind}: {self.target}}}" if self.kind else ""
 
     def get_secret_value(self) -> str:
-        """Return the text, following the reference if it is one.
+        """Return the text; a reference is followed the first time, which may ask a network.
 
         Raises:
-            ConfigError: If the file or variable is missing, unreadable or empty.
+            ConfigError: If what it refers to is missing, unreadable or empty.
         """
-        if self.file is not None:
-            return self._read_file(Path(self.file))
-        if self.env is not None:
-            return self._read_env(self.env)
+        if self._text is None:
+            self.renew()
         return self._text or ""
 
-    def _read_env(self, name: str) -> str:
-        value = (os.environ if self._environ is None else self._environ).get(name)
-        if not value:
-            state = "is not set" if value is None else "is empty"
-            raise self._error(f"the environment variable {name} {state}", f"set {name}")
-        return value
+    def renew(self) -> None:
+        """Follow a reference anew: what it leads to may have been replaced. If it cannot be, the old value is kept.
 
-    def _read_file(self, path: Path) -> str:
+        Raises:
+            ConfigError: If what it refers to is missing, unreadable or empty.
+        """
+        if not self.kind:
+            return
         try:
-            with path.open("rb") as stream:
-                data = stream.read(MAX_BYTES + 1)
-            text = data.decode()
-        except FileNotFoundError:
-            raise self._error(f"the file {path} does not exist", "create it, or correct the reference") from None
-        except IsADirectoryError:
-            raise self._error(f"{path} is a directory", "name the file in it that holds the secret") from None
-        except UnicodeDecodeError:
-            raise self._error(f"the file {path} is not UTF-8 text", "store the secret as UTF-8 text") from None
-        except (OSError, ValueError) as exc:
-            reason = getattr(exc, "strerror", None) or "it is not a path"
-            raise self._error(f"the file {path} cannot be read: {reason}", "let this user read it") from None
-        return self._checked_text(path, text, len(data))
-
-    def _checked_text(self, path: Path, text: str, size: int) -> str:
-        text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
-        if size > MAX_BYTES:
-            raise self._error(f"the file {path} is larger than 1 MiB", "name the file that holds only the secret")
-        if not text:
-            raise self._error(f"the file {path} is empty", "write the secret into it")
-        return text
-
-    def _error(self, what: str, mend: str) -> ConfigError:
-        return ConfigError(Problem(f"{self.key}: {what}" if self.key else what, where=self.where, mend=mend))
+            self._text = read(self.kind, self.target, self._environ)
+        except ConfigError as error:
+            (problem,) = error.problems
+            what = f"{self.key}: {problem.what}" if self.key else problem.what
+            raise ConfigError(replace(problem, what=what, where=self.where)) from None
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return (self._text, self.file, self.env) == (other._text, other.file, other.env)
+        return isinstance(other, Secret) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self._text, self.file, self.env))
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, str | None]:
+        return (self.kind, self.target) if self.kind else ("", self._text)
 
     def __str__(self) -> str:
         return self.reference or MASK
 
     def __repr__(self) -> str:
-        if self.file is not None:
-            return f"Secret(file={self.file!r})"
-        return f"Secret(env={self.env!r})" if self.env is not None else f"Secret({MASK!r})"
+        return f"Secret({self.kind}={self.target!r})" if self.kind else f"Secret({MASK!r})"
 
     @classmethod
     def parse(cls, value: object) -> "Secret":
@@ -186,15 +155,12 @@ class Secret:
     @classmethod
     def _parse_reference(cls, value: dict[Any, Any]) -> "Secret":
         kinds = [kind for kind in REFERENCES if kind in value]
-        for kind in LATER_REFERENCES:
-            if kind in value:
-                raise _fault(f"{{{kind}: ...}} is not understood by this release", HOW_TO_WRITE)
         if len(value) != 1 or not kinds:
             raise _fault("is not a reference", f"{HOW_TO_WRITE}; text that starts with a brace must be in quotes")
         target = value[kinds[0]]
         if not isinstance(target, str) or not target or "\0" in target:
             raise _fault(f"{{{kinds[0]}: ...}} must hold text that is not empty", HOW_TO_WRITE)
-        return cls(file=target) if kinds[0] == "file" else cls(env=target)
+        return cls(**value)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -204,14 +170,10 @@ class Secret:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        described = {
-            "file": "A file that holds the secret; relative to the file that names it.",
-            "env": "An environment variable that holds the secret.",
-        }
         references = [
             {
                 "type": "object",
-                "properties": {kind: {"type": "string", "minLength": 1, "description": described[kind]}},
+                "properties": {kind: {"type": "string", "minLength": 1, "description": DESCRIPTIONS[kind]}},
                 "required": [kind],
                 "additionalProperties": False,
             }

@@ -143,12 +143,19 @@ class TestAReferenceThatLeadsNowhere:
 
         assert "cannot be read: Not a directory" in self.error_of(Secret(file=str(tmp_path / "a" / "b")))
 
-    @pytest.mark.parametrize(("environ", "state"), [({}, "is not set"), ({"PW": ""}, "is empty")])
-    def test_because_of_the_variable(self, environ: dict[str, str], state: str) -> None:
+    @pytest.mark.parametrize(
+        ("environ", "state", "mend"),
+        [
+            ({}, "is not set", "set PW"),
+            ({"PW": ""}, "is empty", "write the secret into it"),
+            ({"PW": "\n"}, "is empty", "write the secret into it"),
+        ],
+    )
+    def test_because_of_the_variable(self, environ: dict[str, str], state: str, mend: str) -> None:
         error = self.error_of(Secret(env="PW", environ=environ, key="database.password", where="opal.yaml:4"))
 
         assert error == (
-            f"database.password: the environment variable PW {state}\n  where: opal.yaml:4\n  mend:  set PW"
+            f"database.password: the environment variable PW {state}\n  where: opal.yaml:4\n  mend:  {mend}"
         )
 
 
@@ -167,10 +174,10 @@ def test_looking_at_a_configuration_needs_no_secret(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{"keyring": "x"}, {"gcp": "x"}, {"file": ""}, {"file": 5}, {}, {"file": "a", "env": "b"}]
+    "value", [{"vault": "x"}, {"gcp": ""}, {"file": ""}, {"file": 5}, {}, {"file": "a", "env": "b"}]
 )
 def test_other_references_are_refused_with_what_is_allowed(value: object, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\{file: path\} or \{env: NAME\}"):
+    with pytest.raises(ConfigError, match=r"\{file: path\}, \{env: NAME\}, \{keyring: SERVICE/USER\} or \{gcp: NAME\}"):
         load_settings(environ={}, directory=tmp_path, database={"url": "x://", "password": value})
 
 

@@ -119,7 +119,7 @@ def test_other_paths_are_relative_to_the_file_too(tmp_path: Path) -> None:
     assert database.ssl is not None
     assert database.ssl.root_cert == f"{tmp_path}/config/ca.pem"
     assert database.password is not None
-    assert database.password.file == f"{tmp_path}/config/pw"
+    assert str(database.password) == f"{{file: {tmp_path}/config/pw}}"
 
 
 @pytest.mark.parametrize(
@@ -480,7 +480,8 @@ def test_the_laptop_profile_keeps_its_file_in_the_root_of_the_project() -> None:
         ("locks: {wait: 5m}", True),
         ("locks: {wait: soon}", False),
         ("database: {password: {file: x}}", True),
-        ("database: {password: {gcp: x}}", False),
+        ("database: {password: {gcp: x}}", True),
+        ("database: {password: {vault: x}}", False),
         ("database: {pasword: x}", False),
         ("database:", False),
         ("sub_apps: {enabled: all}", True),

@@ -21,6 +21,7 @@ from opal_registry.engines.migration import ask_little, make_migration_url, take
 from opal_registry.engines.patience import ping_idle
 from opal_registry.engines.pool import make_pool_options
 from opal_registry.engines.pooler import make_pooler_arguments
+from opal_registry.engines.rotation import renew_password
 from opal_registry.engines.schemas import leave_out_schemas
 from opal_registry.engines.translation import make_neutral
 from opal_registry.engines.url import get_sqlite_path, is_memory, make_url
@@ -55,6 +56,7 @@ def make_engine(settings: DatabaseSettings, *, where: str = "", program: str = P
     url = make_url(settings, where=where)
     options = make_pool_options(url, settings.pool, where=where)
     engine: sa.Engine = _create(sa.create_engine, url, settings, where, program=program, **options)
+    renew_password(engine, settings, lambda: make_url(settings))
     _keep_well(engine, settings, program)
     return _make_safe(engine, settings)
 
@@ -107,6 +109,7 @@ def make_async_engine(settings: DatabaseSettings, *, where: str = "", program: s
     url = make_url(settings, where=where, use_async=True)
     options = make_pool_options(url, settings.pool, use_async=True, where=where)
     engine: AsyncEngine = _create(create_async_engine, url, settings, where, program=program, **options)
+    renew_password(engine.sync_engine, settings, lambda: make_url(settings, use_async=True))
     _keep_well(engine.sync_engine, settings, program)
     _make_safe(engine.sync_engine, settings)
     return engine
@@ -152,6 +155,7 @@ def _make_direct(url: sa.URL, settings: DatabaseSettings, where: str) -> sa.Engi
     options: dict[str, Any] = {"use_native_hstore": False} if url.get_driver_name() == "psycopg" else {}
     url = url.difference_update_query(["application_name", "program_name"])
     engine: sa.Engine = _create(sa.create_engine, url, settings, where, for_run=True, poolclass=sa.NullPool, **options)
+    renew_password(engine, settings, lambda: make_migration_url(settings))
     if engine.dialect.driver == "psycopg":
         ask_little(engine.dialect)
     limit_waiting(engine, settings, for_run=True)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from opal_registry.errors import Problem
-from opal_registry.secrets import Secret
+from opal_registry.secrets import REFERENCES, Secret
 from opal_registry.settings.database import FORMS
 from opal_registry.settings.origin import Origin, dotted
 from opal_registry.settings.shape import shape_at
@@ -100,11 +100,8 @@ class Reading:
             return Secret(anchor_url(value, self.directory) if path[-1] in URL_KEYS else value, **about)
         if isinstance(value, Mapping) and len(value) == 1:
             ((kind, target),) = value.items()
-            if isinstance(target, str) and target and "\0" not in target:
-                if kind == "file":
-                    return Secret(file=anchor_path(target, self.directory), **about)
-                if kind == "env":
-                    return Secret(env=target, **about)
+            if isinstance(target, str) and target and "\0" not in target and kind in REFERENCES:
+                return Secret(**about | {kind: anchor_path(target, self.directory) if kind == "file" else target})
         return value
 
 

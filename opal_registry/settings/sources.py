@@ -281,7 +281,7 @@ def _from_variables(sources: _Sources, variables: list[Variable]) -> list[Layer]
 
 def _referenced(layers: list[Layer]) -> set[str]:
     values = [leaf.value for layer in layers for leaf in layer.leaves.values()]
-    return {value.env for value in values if isinstance(value, Secret) and value.env}
+    return {value.target for value in values if isinstance(value, Secret) and value.kind == "env"}
 
 
 def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:

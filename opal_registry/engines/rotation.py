@@ -1,0 +1,96 @@
+"""Passwords that are replaced while an application runs: a server that refuses the one that is known is asked with a new one."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.util import await_only
+
+from opal_registry.engines.failures import find_meaning
+from opal_registry.errors import ConfigError
+from opal_registry.secrets import Secret
+from opal_registry.settings.database import DatabaseSettings
+
+PAUSE = 5.0
+"""So many seconds a place that holds a secret is left alone after it was asked, should a password be simply wrong."""
+
+WRONG_PASSWORD = "28P01"  # noqa: S105 -- PostgreSQL's code, which stands for those of other databases too
+
+logger = logging.getLogger("opal_registry")
+
+
+def renew_password(engine: sa.Engine, settings: DatabaseSettings, remake: Callable[[], sa.URL]) -> None:
+    """Read what a reference leads to anew when a server refuses the password, and try once more if it is another one.
+
+    Connections that are open stay open: databases look at a password when somebody signs in.
+
+    Args:
+        engine: The engine; for asyncio its ``sync_engine``.
+        settings: The database.
+        remake: Makes the engine's URL of the settings, with what is known of its secrets.
+    """
+    references = [secret for secret in _iter_secrets(settings) if secret.is_reference]
+    if not references or engine.dialect.name == "sqlite":
+        return
+    dialect, known = engine.dialect, _Known(remake, references)
+    connect: Any = dialect.connect
+
+    def connect_or_renew(*arguments: Any, **told: Any) -> Any:
+        password = known.get()
+        try:
+            return connect(*arguments, **told | {"password": password})
+        except Exception as error:
+            if WRONG_PASSWORD not in find_meaning(error).codes:
+                raise
+            newer = _wait_for(dialect, known.renew, password)
+            if newer is None:
+                raise
+            return connect(*arguments, **told | {"password": newer})
+
+    if known.get() is not None:
+        dialect.connect = connect_or_renew  # type: ignore[method-assign]
+
+
+class _Known:
+    """The password as it was read last."""
+
+    def __init__(self, remake: Callable[[], sa.URL], references: list[Secret]) -> None:
+        self._remake, self._references = remake, references
+        self._lock, self._asked_at = threading.Lock(), float("-inf")
+
+    def get(self) -> str | None:
+        password = self._remake().password
+        return None if password is None else str(password)
+
+    def renew(self, refused: str | None) -> str | None:
+        """Another password than the one that was refused; None if there is none."""
+        with self._lock:
+            if self.get() == refused and time.monotonic() - self._asked_at >= PAUSE:
+                self._ask()
+            known = self.get()
+        return known if known != refused else None
+
+    def _ask(self) -> None:
+        self._asked_at = time.monotonic()
+        for secret in self._references:
+            try:
+                secret.renew()
+            except ConfigError as error:
+                logger.warning("a password was refused, and cannot be read anew: %s", error)
+
+
+def _iter_secrets(settings: DatabaseSettings) -> list[Secret]:
+    cloud = settings.cloud_sql.password if settings.cloud_sql else None
+    return [each for each in (settings.url, settings.migration_url, settings.password, cloud) if each is not None]
+
+
+def _wait_for(dialect: sa.Dialect, work: Callable[[str | None], str | None], refused: str | None) -> str | None:
+    """On an event loop in a thread, because it may ask a network."""
+    if dialect.is_async:
+        found: str | None = await_only(asyncio.to_thread(work, refused))
+        return found
+    return work(refused)
