@@ -8,6 +8,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from opal_registry.budget import Budget
+from opal_registry.engines.encryption import find_encryption, judge_encryption
 from opal_registry.engines.factory import for_looking
 from opal_registry.engines.failures import explained, of_bind
 from opal_registry.engines.mysql import NAMES as MYSQL
@@ -213,11 +214,19 @@ def check_pooler(patient: Patient) -> Iterator[Outcome]:
         yield "a pooler stands before the server, and the settings do not say so", "set pool.pooler to pgbouncer"
 
 
+def check_encryption(patient: Patient) -> Iterator[Outcome]:
+    """Whether anybody on the way can read what is said, or say it in the server's place."""
+    if patient.dialect != "sqlite":
+        found = find_encryption(patient.connection)
+        yield judge_encryption(found, patient.settings, patient.connection.engine.url)
+
+
 CHECKS: dict[str, Check] = {
     "answer": check_answer,
     "pool": check_pool,
     "budget": check_budget,
     "age": check_age,
     "pooler": check_pooler,
+    "encryption": check_encryption,
 }
 """What is looked at, in this order, by the name that a finding bears."""

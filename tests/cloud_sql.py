@@ -225,7 +225,7 @@ def _serve(client: socket.socket, context: ssl.SSLContext, instance: Instance) -
         [[(_, name)]] = subject
         instance.clients.append(name)
         with socket.create_connection(("127.0.0.1", instance.server_port)) as server:
-            _pass_on(encrypted, server)
+            pass_on(encrypted, server)
 
 
 def _let_hear(encrypted: ssl.SSLSocket) -> None:
@@ -236,7 +236,7 @@ def _let_hear(encrypted: ssl.SSLSocket) -> None:
             pass
 
 
-def _pass_on(one: socket.socket, other: socket.socket) -> None:
+def pass_on(one: socket.socket, other: socket.socket) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(one, selectors.EVENT_READ, (one, other))
         selector.register(other, selectors.EVENT_READ, (other, one))

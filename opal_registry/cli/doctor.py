@@ -20,7 +20,7 @@ def _doctor(run: Invocation) -> int:
     """Look for what may go wrong between the application and its databases; exit code 1 if there is something to do.
 
     Whether each one answers, whether it has the connections that the application may open, whether connections are replaced
-    before the server closes them, whether a pooler stands in between. Nothing is changed, not even a file created.
+    before the server closes them, whether a pooler stands in between, how they are really encrypted. Nothing is changed, not even a file created.
     """
     from opal_registry.doctor import examine
 

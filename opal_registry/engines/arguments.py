@@ -16,6 +16,13 @@ PROGRAM = "opal_registry"
 LONGEST_NAME = 63
 """So many bytes of an application's name PostgreSQL keeps."""
 
+DISABLED: dict[str, dict[str, Any]] = {
+    "pymysql": {"ssl_disabled": True},
+    "asyncpg": {"ssl": False},
+    "pg8000": {"ssl_context": False},
+}
+"""How drivers are told to do without encryption which they would try otherwise."""
+
 FALLS_BACK = {driver: {None, "allow", "prefer"} for driver in ("asyncpg", "pymysql")}
 """Drivers that can try encryption and do without; to the others ``prefer`` is the same as ``require``."""
 
@@ -125,7 +132,7 @@ def _make_tls_arguments(url: sa.URL, tls: SslSettings | None) -> dict[str, Any]:
     if any(name.startswith("ssl") for name in url.query):
         return {}
     if tls.mode == "disable":
-        return {"ssl_disabled": True} if driver == "pymysql" else {}
+        return DISABLED.get(driver, {})
     if tls.mode in FALLS_BACK.get(driver, {None, "allow"}) and not (tls.root_cert or tls.cert):
         return {"ssl": tls.mode} if driver == "asyncpg" and tls.mode else {}
     return {"ssl_context" if driver == "pg8000" else "ssl": _make_context(tls)}

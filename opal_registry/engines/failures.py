@@ -24,8 +24,8 @@ MEANING = "opal_meaning"
 
 SETTING = re.compile(r"\bdatabase\.(?=[a-z])")
 
-NO_CODES = (0, 2003)
-"""Numbers that drivers of MySQL give to all that may happen before a connection has come about."""
+NO_CODES = (0, 2003, 2026)
+"""Numbers that drivers of MySQL give to all that may happen before a connection has come about, encrypted or not."""
 
 BROKEN_RULE, WRITER = "a row breaks a rule of its table", "mend what writes it"
 
@@ -62,6 +62,7 @@ class Meaning:
 
 MEANINGS = (
     Meaning("28P01 1045", r"password authentication failed|no password supplied", "the user or the password is wrong", "correct database.user and database.password"),
+    Meaning("", r"no pg_hba\.conf entry.*(no encryption|SSL off)", "the server lets this user in with encryption only, if at all", "set database.ssl.mode to verify-full, or ask for access"),
     Meaning("28 1129 1130 1251 1698 2059", r"no pg_hba\.conf entry|role .* (does not exist|is not permitted)", "the server does not let this user in", "correct database.user, or ask for access"),
     Meaning("", r"'cryptography' package is required", "signing in without encryption needs the module cryptography", "pip install cryptography, or encrypt the connection (database.ssl)"),
     Meaning("3D 1049", r"database .* does not exist", "there is no database of that name", "create it (opal-db init --create-database), or correct the name"),
@@ -89,7 +90,15 @@ MEANINGS = (
     Meaning("", r"QueuePool limit of size", "all connections of the pool are in use", "close sessions sooner, or raise database.pool.size or database.pool.max_overflow"),
     Meaning("", r"the server was silent|the server did not answer in time", "the server hangs", "look at the server; if its statements may take longer, raise database.statement_timeout"),
     Meaning("", r"timeout expired|timed out|connection timeout", "the server did not answer in time", "check the address and the firewall, or raise database.connect_timeout"),
-    Meaning("2026 3159", r"\bSSL\b|\bTLS\b|certificate", "the encryption of the connection cannot be agreed on", "check database.ssl, and what the server offers"),
+    Meaning("", r"certificate (has )?expired", "the server's certificate has expired", "renew it on the server; if it is valid, set this machine's clock (NTP)"),
+    Meaning("", r"certificate is not yet valid", "the server's certificate is not valid yet", "set this machine's clock (NTP)"),
+    Meaning("", r"(hostname|IP address) mismatch|does not match host name", "the server's certificate is for another name", "connect by the name that it bears (database.host), or set database.ssl.mode to verify-ca"),
+    Meaning("", r"self-signed certificate|unable to get (local )?issuer certificate|root certificate file .* does not exist", "the server's certificate was signed by an authority that is not known here", "set database.ssl.root_cert to the authority's certificate"),
+    Meaning("", r"private key file .* access", "others may read the client's key", "chmod 600 what database.ssl.key names"),
+    Meaning("", r"certificate required", "the server wants to see a certificate", "set database.ssl.cert and database.ssl.key"),
+    Meaning("", r"SSL error: certificate verify failed", "the server's certificate has expired, or was signed by an authority that is not known here", "look at it (openssl s_client -starttls postgres -connect HOST:PORT), then renew it, or set database.ssl.root_cert"),
+    Meaning("", r"does not support SSL|refuses SSL|rejected SSL upgrade|server doesn't support it|WRONG_VERSION_NUMBER", "the server does not encrypt", "let it (PostgreSQL: ssl = on), or take database.ssl.mode out where the network is safe"),
+    Meaning("3159", r"\bSSL\b|\bTLS\b|certificate", "the encryption of the connection cannot be agreed on", "check database.ssl, and what the server offers"),
     Meaning("2002", r"connection refused|can't (connect|create a connection)|connect call failed|no such file or directory|no route to host|network is unreachable", "no server answers there", "start it, or correct database.host and database.port"),
     Meaning("08 57P01 57P02 57P04 1927 2006 2013 2055", r"closed the connection|connection.*(lost|closed|reset)|terminating connection|broken pipe|eof detected", "the connection was cut", "run the command again; nothing half done is left where DDL is transactional", neutral=neutral.InDoubtError),
     Meaning("", r"invalid (connection option|URI query parameter|\w+ value)", "the driver does not know an option of the URL", "correct what follows the '?' in database.url"),
