@@ -8,6 +8,7 @@ import difflib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import import_module, metadata
 from typing import Literal
 
@@ -133,6 +134,16 @@ class Discovery:
     def implements(self, name: str, plugin: Plugin) -> bool:
         """Whether a plugin implements the hook ``name``."""
         return bool(self.hook(name, plugin).get_hookimpls())
+
+    def find_app_of(self, module: str) -> str:
+        """The sub-app in whose package a module is; empty if it is in none."""
+        while module and module not in self._packages:
+            module = module.rpartition(".")[0]
+        return self._packages.get(module, "")
+
+    @cached_property
+    def _packages(self) -> dict[str, str]:
+        return {models.rpartition(".")[0] or models: app.name for app in self.sub_apps for models in app.sub_app.models}
 
     def add(self, plugin: Plugin, *, step: Step) -> None:
         """Load a plugin, and ask it for its sub-apps.

@@ -170,4 +170,4 @@ def _find_stack(scope: dict[str, Any], until: Until) -> Any:
 def _find_caller(registry: Registry, scope: dict[str, Any]) -> Caller:
     path = getattr(scope.get("route"), "path", scope.get("path", ""))
     module = getattr(scope.get("endpoint"), "__module__", "")
-    return Caller(registry.find_app(module), f"{scope.get('method', 'WEBSOCKET')} {path}")
+    return Caller(registry.discovery.find_app_of(module), f"{scope.get('method', 'WEBSOCKET')} {path}")

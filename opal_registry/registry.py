@@ -7,7 +7,7 @@ statement.
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +19,7 @@ from opal_registry.base import Base
 from opal_registry.discovery import Choice, Discovery, Fault, discover
 from opal_registry.engines.arguments import PROGRAM
 from opal_registry.engines.keeping import Engines
+from opal_registry.engines.leases import Lease
 from opal_registry.engines.sqlite import Intent
 from opal_registry.engines.url import make_url
 from opal_registry.errors import ConfigError, PluginError, Problem
@@ -63,6 +64,7 @@ class Registry:
     ) -> None:
         self._given, self._wanted, self.base, self.step = settings, sub_apps, base, step
         self._kept: Engines | None = None
+        self._watchers: list[Callable[[sa.Engine, str], None]] = []
         self._lock = threading.RLock()
 
     @classmethod
@@ -171,6 +173,21 @@ class Registry:
         """
         return self._engines.get_async(bind)
 
+    def watch(self, watcher: Callable[[sa.Engine, str], None]) -> None:
+        """Tell something of each engine and its bind key: of those that there are, and of those that will be made.
+
+        Args:
+            watcher: Is called with the engine; for asyncio with its ``sync_engine``.
+        """
+        self._watchers.append(watcher)
+        for engine, bind in self._engines.iter_all():
+            watcher(engine, bind)
+
+    @property
+    def leases(self) -> dict[str, list[Lease]]:
+        """The connections that are out, the longest first, by bind key: who has them, and since when."""
+        return self._engines.find_leases()
+
     @contextlib.contextmanager
     def session_scope(self, *, read_only: bool = False) -> Iterator[OpalSession]:
         """A session for the length of a block: committed at its end, rolled back on any error, always closed.
@@ -203,18 +220,6 @@ class Registry:
         self._engines, self.session_factory  # noqa: B018 -- both are made on first use
         for bind, database in self.settings.databases.items():
             make_url(database, where=self.settings.place_of(bind))
-
-    def find_app(self, module: str) -> str:
-        """The sub-app in whose package a module is; empty if it is in none.
-
-        Example:
-            >>> from opal_registry.settings.model import Settings
-            >>> Registry(Settings(), sub_apps=["core"]).find_app("opal_registry.models")
-            'core'
-        """
-        while module and module not in self._packages:
-            module = module.rpartition(".")[0]
-        return self._packages.get(module, "")
 
     def elsewhere(self, settings: Settings, suite: Suite) -> "Registry":
         """A registry of the same sub-apps for other databases; nothing is imported again.
@@ -272,8 +277,19 @@ class Registry:
         if self._kept is None:
             with self._lock:
                 if self._kept is None:
-                    self._kept = Engines(self.settings, partial(_announce, self.discovery), program=self._program)
+                    self._kept = Engines(self.settings, self._announce, program=self._program)
         return self._kept
+
+    def _announce(self, engine: sa.Engine, bind: str) -> None:
+        """Tell the plugins of a new engine; one that fails must not take the application down."""
+        for plugin in self.discovery.plugins:
+            try:
+                with guarded("calling opal_engine_created", where=str(plugin)):
+                    self.discovery.hook("opal_engine_created", plugin)(engine=engine, bind=bind)
+            except PluginError as error:
+                logger.warning("%s", error)
+        for watcher in self._watchers:
+            watcher(engine, bind)
 
     @property
     def _program(self) -> str:
@@ -297,12 +313,6 @@ class Registry:
     def _binds(self) -> dict[sa.Table, str]:
         return {table: app.sub_app.bind for app in self.suite.sub_apps for table in (*app.tables, *app.twins)}
 
-    @cached_property
-    def _packages(self) -> dict[str, str]:
-        """The sub-app that lives in a package."""
-        apps = self.discovery.sub_apps
-        return {models.rpartition(".")[0] or models: app.name for app in apps for models in app.sub_app.models}
-
     def _check_binds(self, suite: Suite) -> None:
         for app in suite.sub_apps:
             if app.sub_app.bind not in self.settings.databases:
@@ -319,16 +329,6 @@ _default: Registry | None = None
 def get_default_registry() -> Registry:
     """The registry that the process shares: the one that was set by ``as_default()``, else one made now."""
     return _default if _default is not None else Registry().as_default()
-
-
-def _announce(discovery: Discovery, engine: sa.Engine, bind: str) -> None:
-    """Tell the plugins of a new engine; one that fails must not take the application down."""
-    for plugin in discovery.plugins:
-        try:
-            with guarded("calling opal_engine_created", where=str(plugin)):
-                discovery.hook("opal_engine_created", plugin)(engine=engine, bind=bind)
-        except PluginError as error:
-            logger.warning("%s", error)
 
 
 def _intent(*, read_only: bool) -> Intent:

@@ -8,31 +8,15 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
+from opal_registry.engines.caller import find_place
 from opal_registry.engines.failed import has_failed
 from opal_registry.errors import OpalError, Problem
-
-LIBRARIES = {
-    *(
-        "anyio",
-        "asyncio",
-        "concurrent",
-        "contextlib",
-        "fastapi",
-        "functools",
-        "opal_registry",
-        "sqlalchemy",
-        "starlette",
-    ),
-    *("threading", "uvicorn"),
-}
-"""Whose lines nobody can mend; the place that is shown is the first outside of them."""
 
 WORK = (
     "begin_nested",
@@ -96,7 +80,7 @@ class CheckedSession(sa_orm.Session):
         """
         with self._turn:
             if self._closed_at is None and not self._reopens:
-                self._closed_at = _find_place() if self._debug else ""
+                self._closed_at = find_place() if self._debug else ""
             super().close()
 
     def _use(self, name: str, method: Callable[..., Any], arguments: Any, named: Any) -> Any:
@@ -118,7 +102,7 @@ class CheckedSession(sa_orm.Session):
         _, other, doing = self._user or (None, "another", "its work")
         what = f"one session is used by two at once: {_name_user()} calls {name}() while {other} is in {doing}()"
         mend = "open a session in each of them: session_scope(), async_session_scope()"
-        return SharedSessionError(Problem(what, _find_place(), mend))
+        return SharedSessionError(Problem(what, find_place(), mend))
 
     def _explain(self, error: sa.exc.SQLAlchemyError) -> OpalError | None:
         if isinstance(error, OpalError):
@@ -126,11 +110,11 @@ class CheckedSession(sa_orm.Session):
         if isinstance(getattr(error, "orig", error), sa.exc.MissingGreenlet):
             what = "a session of asyncio, or an object of one, asks the database without await"
             mend = "await the methods of AsyncSession; load what an object leads to with selectinload(), or with "
-            return AsyncSessionError(Problem(what, _find_place(), mend + "await session.run_sync(...)"))
+            return AsyncSessionError(Problem(what, find_place(), mend + "await session.run_sync(...)"))
         if self._closed_at is not None:
             closed = f"; it was closed in {self._closed_at}" if self._closed_at else ""
             mend = "open session_scope() where the work is done; a stream or a background task needs one of its own"
-            return ClosedSessionError(Problem(f"the session is used after it was closed{closed}", _find_place(), mend))
+            return ClosedSessionError(Problem(f"the session is used after it was closed{closed}", find_place(), mend))
         return None
 
 
@@ -162,7 +146,7 @@ def _refuse_lost_commit(session: CheckedSession) -> None:
     if any(has_failed(connection) for connection in session._begun):
         what = "a statement of this transaction failed, so that PostgreSQL would take its COMMIT for a ROLLBACK"
         mend = "let the error pass, or do what may fail in a savepoint: with session.begin_nested()"
-        raise FailedTransactionError(Problem(what, _find_place(), mend))
+        raise FailedTransactionError(Problem(what, find_place(), mend))
 
 
 @sa.event.listens_for(CheckedSession, "after_transaction_end")
@@ -175,7 +159,7 @@ def _forget_connections(session: CheckedSession, transaction: sa_orm.SessionTran
 def _tell_of_waiting(session: CheckedSession, _transaction: object, connection: sa.Connection) -> None:
     session._begun.append(connection)
     if session._debug and not connection.dialect.is_async and _is_on_loop():
-        _tell_once(_find_place())
+        _tell_once(find_place())
 
 
 @functools.lru_cache(maxsize=256)
@@ -202,25 +186,6 @@ def _find_user() -> object:
 def _name_user() -> str:
     task = asyncio.current_task() if _is_on_loop() else None
     return f"task {task.get_name()!r}" if task else f"thread {threading.current_thread().name!r}"
-
-
-def _find_place() -> str:
-    """The file and line from which we are called, outside of libraries; empty if there is none."""
-    outside = (f for f in _iter_frames() if f.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES)
-    frame = next(outside, None)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
-
-
-def _iter_frames() -> Iterator[FrameType]:
-    """The frames of this call, the innermost first, and on into the task that waits for this greenlet."""
-    greenlet = sys.modules.get("greenlet")
-    current = greenlet.getcurrent() if greenlet else None
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-        if frame is None and current is not None and (current := current.parent) is not None:
-            frame = current.gr_frame
 
 
 __all__ = [

@@ -142,7 +142,7 @@ class TestWhatARegistryDoes:
                 registry.migration_engine(); registry.engine(); registry.migration_engine()
         """
         done = quick_site.python(code)
-        assert (done.code, done.err) == (0, "default NullPool\ndefault QueuePool\ndefault StaticPool\n"), done
+        assert (done.code, done.err) == (0, "default NullPool\ndefault LingeringQueuePool\ndefault StaticPool\n"), done
 
 
 class TestWhatItAsks:

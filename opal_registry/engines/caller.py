@@ -3,8 +3,27 @@
 Whatever answers requests says so; tags of queries, logs of slow ones and reports of leaks read it.
 """
 
+import sys
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
+
+LIBRARIES = {
+    *(
+        "anyio",
+        "asyncio",
+        "concurrent",
+        "contextlib",
+        "fastapi",
+        "functools",
+        "opal_registry",
+        "sqlalchemy",
+        "starlette",
+    ),
+    *("threading", "uvicorn"),
+}
+"""Whose lines nobody can mend; the place that is shown is the first outside of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +41,22 @@ class Caller:
 
 caller: ContextVar[Caller] = ContextVar("opal_registry_caller", default=Caller())  # noqa: B039 -- it cannot change
 """The caller of the current task or thread."""
+
+
+def find_place() -> str:
+    """The file and line from which we are called, outside of libraries; empty if there is none."""
+    outside = (f for f in _iter_frames() if f.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES)
+    frame = next(outside, None)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+
+
+def _iter_frames() -> Iterator[FrameType]:
+    """The frames of this call, the innermost first, and on into the task that waits for this greenlet."""
+    greenlet = sys.modules.get("greenlet")
+    current = greenlet.getcurrent() if greenlet else None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+        if frame is None and current is not None and (current := current.parent) is not None:
+            frame = current.gr_frame

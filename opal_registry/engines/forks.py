@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from opal_registry.engines.lingering import LingeringQueuePool
+
 _guarded: "WeakKeyDictionary[sa.Engine, WeakSet[ConnectionPoolEntry]]" = WeakKeyDictionary()
 """What each engine of this process has connected."""
 
@@ -39,6 +41,8 @@ def _leave_to_parent() -> None:
             _let_go(entry)
         entries.clear()
         _inherited.append(engine.pool)
+        if isinstance(engine.pool, LingeringQueuePool):
+            engine.pool.leases.clear()
         engine.dispose(close=False)
 
 

@@ -10,7 +10,10 @@ import sqlalchemy as sa
 
 from opal_registry.engines.arguments import PROGRAM
 from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
+from opal_registry.engines.leases import Lease
+from opal_registry.engines.lingering import LingeringQueuePool
 from opal_registry.engines.loops import Loop, LoopEngines, aclose, close, find_loop
+from opal_registry.engines.observing import observe
 from opal_registry.engines.url import is_memory
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.database import DatabaseSettings
@@ -49,7 +52,7 @@ class Engines:
         Raises:
             ConfigError: If the database is not configured, or its URL or driver cannot be used.
         """
-        return self._usual.get(bind) or self._keep(self._usual, bind, lambda: make_engine(**self._wanted(bind)))
+        return self._usual.get(bind) or self._keep(self._usual, bind, lambda: self._make(bind))
 
     def get_for_ddl(self, bind: str) -> sa.Engine:
         """The engine that DDL goes through; for a SQLite database in memory that of :meth:`get`.
@@ -79,12 +82,28 @@ class Engines:
             if (found := kept.find(loop)) is not None:
                 return found
             engine = kept.keep(make_async_engine(**self._wanted(bind)), loop)
+            observe(engine.sync_engine, self._settings, bind)
             try:
                 self._announce(engine.sync_engine, bind)
             except BaseException:
                 kept.forget(engine)
                 raise
             return engine
+
+    def iter_all(self) -> Iterator[tuple[sa.Engine, str]]:
+        """All engines that there are, with their bind keys; for asyncio their ``sync_engine``."""
+        with self._lock:
+            pairs = [(engine, bind) for kept in (self._usual, self._for_ddl) for bind, engine in kept.items()]
+            pairs += [(engine.sync_engine, bind) for bind, loops in self._async.items() for engine in loops]
+        yield from pairs
+
+    def find_leases(self) -> dict[str, list[Lease]]:
+        """The connections that are out, the longest first, by bind key."""
+        found: dict[str, list[Lease]] = {bind: [] for bind in self._settings.databases}
+        for engine, bind in self.iter_all():
+            if isinstance(engine.pool, LingeringQueuePool):
+                found[bind] += engine.pool.leases
+        return {bind: sorted(leases, key=lambda lease: lease.since) for bind, leases in found.items()}
 
     def close(self) -> None:
         """Close every connection that is not in use, from outside of an event loop; new engines are made when asked for."""
@@ -101,6 +120,11 @@ class Engines:
             with _logged(engine):
                 await aclose(engine, loop)
         _dispose(engines)
+
+    def _make(self, bind: str) -> sa.Engine:
+        engine = make_engine(**self._wanted(bind))
+        observe(engine, self._settings, bind)
+        return engine
 
     def _keep(self, kept: dict[str, sa.Engine], bind: str, make: Callable[[], sa.Engine]) -> sa.Engine:
         """The engine of a bind, made and announced if there is none yet; whoever is told of it may ask for it."""

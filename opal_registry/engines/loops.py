@@ -40,6 +40,9 @@ class LoopEngines:
     def __len__(self) -> int:
         return len(self._engines)
 
+    def __iter__(self) -> "Iterator[AsyncEngine]":
+        return iter(list(self._engines.values()))
+
     def find(self, loop: Loop | None) -> "AsyncEngine | None":
         """The engine of a loop; outside of loops the one that was made last."""
         if (found := self._engines.get(loop)) is not None:

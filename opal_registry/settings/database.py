@@ -192,6 +192,8 @@ class PoolSettings(Section):
     """After how long a connection is replaced."""
     ping_after: Duration = 1.0
     """After how long unused a connection is tested before use; 0 is always."""
+    leak_after: Duration = 60.0
+    """After how long in use a connection is reported, with who has it; 0 is never."""
     pooler: Literal["none", "pgbouncer"] = "none"
     """What stands between the application and the server: PgBouncer, in transaction mode."""
 

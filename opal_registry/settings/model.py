@@ -73,6 +73,17 @@ class DeploymentSettings(Section):
     """How many connections to a server are left to others: operators, migrations, other programs."""
 
 
+class ObserveSettings(Section):
+    """What is told of statements while the application runs."""
+
+    slow_query: Duration = 0.0
+    """A statement that takes longer is logged, without its parameters (logger opal_registry.slow); 0 is none."""
+    explain: bool = False
+    """Whether the log of a slow statement has its plan, once a minute for each; it is not run again."""
+    tags: bool = False
+    """Whether each statement says in a comment for which sub-app and route it is (sqlcommenter)."""
+
+
 class ChecksSettings(Section):
     """Which findings of the checks are known. Checked by this release, not yet used."""
 
@@ -103,6 +114,8 @@ class Settings(Section):
     """How often the application runs."""
     checks: Annotated[ChecksSettings, Field(json_schema_extra=RESERVED)] = ChecksSettings()
     """Which findings of the checks are known; checked, not yet used."""
+    observe: ObserveSettings = ObserveSettings()
+    """What is told of statements."""
     locks: LocksSettings = LocksSettings()
     """How processes that start at the same time wait for each other."""
 
