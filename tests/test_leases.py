@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
 
 from opal_registry.engines.caller import Caller, caller
+from opal_registry.registry import Registry
 from tests.databases import registry_of
 
 ASK = sa.text("SELECT 1")
@@ -73,20 +74,26 @@ class TestTooLong:
         assert not caplog.records
 
 
-@pytest.mark.parametrize("kind", ["usual", "asyncio"])
-def test_a_pool_that_is_exhausted_says_who_has_its_connections(kind: str, postgres_url: str) -> None:
-    pool = {"size": 1, "max_overflow": 0, "timeout": "20ms"}
+HOLDERS = r"out for \d.*s: GET /export of standupbot, .*\.py:\d"
 
+
+@pytest.fixture
+def narrow(postgres_url: str) -> Iterator[Registry]:
+    token = caller.set(Caller("standupbot", "GET /export"))
+    pool = {"size": 1, "max_overflow": 0, "timeout": "20ms"}
+    yield registry_of(postgres_url, database={"url": postgres_url, "pool": pool})
+    caller.reset(token)
+
+
+def test_a_pool_that_is_exhausted_says_who_has_its_connections(narrow: Registry) -> None:
+    with narrow, narrow.engine().connect(), pytest.raises(sa.exc.TimeoutError, match=HOLDERS):
+        narrow.engine().connect()
+
+
+def test_also_by_asyncio(narrow: Registry) -> None:
     async def main() -> None:
-        async with registry_of(postgres_url, database={"url": postgres_url, "pool": pool}) as registry:
-            caller.set(Caller("standupbot", "GET /export"))
-            engine: Any = registry.engine() if kind == "usual" else registry.async_engine().sync_engine
-            with pytest.raises(sa.exc.TimeoutError, match=r"out for \d.*s: GET /export of standupbot, .*\.py:\d"):
-                if kind == "usual":
-                    with engine.connect():
-                        engine.connect()
-                else:
-                    async with registry.async_engine().connect(), registry.async_engine().connect():
-                        """Not reached."""
+        async with narrow, narrow.async_engine().connect():
+            with pytest.raises(sa.exc.TimeoutError, match=HOLDERS):
+                await narrow.async_engine().connect()
 
     asyncio.run(main())
