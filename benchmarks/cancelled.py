@@ -45,12 +45,14 @@ class Left:
         answered: How many were answered.
         failed: How many failed with an error that was not meant, by its name.
         checked_out: How many connections nobody gave back.
+        tasks: How many tasks of asyncio wait for what will not happen.
         collected: How many the garbage collector had to give back.
     """
 
     answered: int
     failed: Counter[str]
     checked_out: int
+    tasks: int
     collected: int = 0
 
 
@@ -59,13 +61,13 @@ def iter_section(urls: dict[str, str]) -> Iterator[str]:
     yield f"## {REQUESTS:,} requests that fail, are cancelled, or are left\n"
     yield f"{AT_A_TIME} at a time, to endpoints with `def`, with `async def`, and to streams; a quarter of them fails, a quarter is cancelled (by asyncio, as by a"
     yield "server that stops), and a quarter loses its client. To reach: nothing is left.\n"
-    yield "|  |  | answered | failed without reason | connections not given back | given back by the garbage collector |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: |"
+    yield "|  |  | answered | failed without reason | connections not given back | given back by the garbage collector | tasks that never end |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
     for database, url in urls.items():
         for title, work in (("the textbook", _run_textbook), ("`SessionDep`, `AsyncSessionDep`", _run_opal)):
             left = _collect(work, url)
             failed = ", ".join(f"{number} {name}" for name, number in left.failed.items()) or "0"
-            yield f"| {database} | {title} | {left.answered} | {failed} | {left.checked_out} | {left.collected} |"
+            yield f"| {database} | {title} | {left.answered} | {failed} | {left.checked_out} | {left.collected} | {left.tasks} |"
 
 
 async def _run_textbook(url: str) -> Left:
@@ -133,7 +135,7 @@ async def _run(app: fastapi.FastAPI, pools: list[Any]) -> Left:
             while _count(pools):
                 await asyncio.sleep(0.05)
     answered = outcomes.pop("", 0)
-    return Left(answered, outcomes, _count(pools))
+    return Left(answered, outcomes, _count(pools), len(asyncio.all_tasks()) - 1)
 
 
 async def _send(app: fastapi.FastAPI, gate: asyncio.Semaphore, path: str, after: float) -> str:

@@ -1,8 +1,9 @@
-"""Admission: requests wait for a connection before they get a thread, and not in it.
+"""Admission: some requests wait for a connection before they get a thread, and not in it.
 
-An endpoint written with ``def`` runs in one of 40 threads, and FastAPI needs another one afterwards, to check what it returned. If
-all of them wait for connections, those who have one wait for a thread, until the pool gives up. So no more requests are let in
-than the pool has connections; the others wait on the event loop, in the order in which they came.
+An endpoint written with ``def`` runs in one of a few threads (40), and FastAPI needs another one afterwards, to check what it
+returned. If all of them wait for connections, those who have one wait for a thread, until the pool gives up. So a few more
+requests are let in than the pool has connections, but fewer than would take all threads: one is always left for who has to finish.
+The others wait on the event loop, in the order in which they came.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ class Place:
 
 
 async def find_place(registry: Registry, scope: dict[str, Any]) -> Place:
-    """The place of a request among those who use the default database.
+    """The place of a request among those who use the default database; others than HTTP's, which may last, need none.
 
     Args:
         registry: Whose pool it is.
@@ -55,7 +56,7 @@ async def find_place(registry: Registry, scope: dict[str, Any]) -> Place:
         sqlalchemy.exc.TimeoutError: If none becomes free within ``pool.timeout``.
     """
     pool = registry.settings.databases["default"].pool
-    if pool.kind not in {None, "queue"}:
+    if pool.kind not in {None, "queue"} or scope["type"] != "http":
         return Place(_do_nothing)
     held: Place | None = scope.get(KEY)
     if held is None:
@@ -65,12 +66,18 @@ async def find_place(registry: Registry, scope: dict[str, Any]) -> Place:
     return held
 
 
-def _find_door(registry: Registry, places: int) -> asyncio.Semaphore:
+def _find_door(registry: Registry, connections: int) -> asyncio.Semaphore:
     doors = _doors.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
     door = doors.get(registry)
     if door is None:
-        door = doors[registry] = asyncio.Semaphore(places)
+        doors[registry] = door = asyncio.Semaphore(connections + _count_threads() - 1)
     return door
+
+
+def _count_threads() -> int:
+    import anyio
+
+    return int(anyio.to_thread.current_default_thread_limiter().total_tokens)
 
 
 async def _pass(door: asyncio.Semaphore, timeout: float) -> None:

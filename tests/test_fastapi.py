@@ -187,7 +187,7 @@ def narrow(database_url: str, registry: Registry) -> Iterator[Registry]:
 
 
 class TestAdmission:
-    """Who waits for a connection has no thread meanwhile: those who have one may need it."""
+    """One thread is left for those who have a connection, and have to finish."""
 
     def test_more_requests_than_threads_and_connections_are_all_answered(self, narrow: Registry) -> None:
         app = fastapi.FastAPI()
@@ -197,7 +197,7 @@ class TestAdmission:
             return list(db.scalars(NAMES))
 
         async def main() -> None:
-            anyio.to_thread.current_default_thread_limiter().total_tokens = 2
+            anyio.to_thread.current_default_thread_limiter().total_tokens = 3
             answers = await asyncio.gather(*(Exchange(app, "/").run() for _ in range(30)))
             assert {(each.status, each.body) for each in answers} == {(200, b'["ada"]')}
 
@@ -227,6 +227,7 @@ class TestAdmission:
             return StreamingResponse(slowly())
 
         async def main() -> None:
+            anyio.to_thread.current_default_thread_limiter().total_tokens = 1
             long = Exchange(app, path)
             task = asyncio.create_task(long.run())
             await asyncio.wait_for(long.first.wait(), 30)
