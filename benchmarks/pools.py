@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from benchmarks.databases import MAJOR
 from benchmarks.environments import ROOT
 from benchmarks.machine import describe_machine
-from opal_registry.engines.patience import ping_idle
+from opal_registry.engines.pools.patience import ping_idle
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster
 

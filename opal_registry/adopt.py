@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from opal_registry.contents import Aspects, Contents, read_contents
-from opal_registry.engines.failures import explained
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import ConfigError, PluginError, Problem, SchemaError
 from opal_registry.guard import Step, quiet_step

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from opal_registry import hooks
 from opal_registry.discovery import Discovery
-from opal_registry.engines.failures import explained
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import LockTimeoutError, OpalError, OwnershipError
 from opal_registry.guard import Step

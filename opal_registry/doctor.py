@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from opal_registry.budget import Budget
 from opal_registry.engines.encryption import find_encryption, judge_encryption
+from opal_registry.engines.errors.failures import explained, of_bind
 from opal_registry.engines.factory import for_looking
-from opal_registry.engines.failures import explained, of_bind
 from opal_registry.engines.mysql import NAMES as MYSQL
 from opal_registry.errors import DatabaseError
 from opal_registry.ping import Pulse, ping_one

@@ -21,8 +21,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from opal_registry.engines.factory import check_asyncio
-from opal_registry.engines.neutral import (
+from opal_registry.engines.errors.neutral import (
     CheckError,
     ConnectError,
     ConnectionLostError,
@@ -35,6 +34,7 @@ from opal_registry.engines.neutral import (
     StatementTimeoutError,
     UniqueError,
 )
+from opal_registry.engines.factory import check_asyncio
 from opal_registry.errors import OpalError
 from opal_registry.lending import AsyncSessionDependency, SessionDependency
 from opal_registry.migrations.ready import Readiness, find_verdict, get_readiness

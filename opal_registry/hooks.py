@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import SessionTransaction
 
 from opal_registry.discovery import Discovery
-from opal_registry.engines.failures import explain, is_outage, without_secret
+from opal_registry.engines.errors.failures import explain, is_outage, without_secret
 from opal_registry.engines.kept_open import kept_open
 from opal_registry.errors import DatabaseError, LockTimeoutError, PluginError
 from opal_registry.guard import guarded

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from opal_registry.bring_up import Announce, BringUp, Deed, record_end, remember
+from opal_registry.engines.errors.failures import explained, of_bind
 from opal_registry.engines.factory import make_server_engines
-from opal_registry.engines.failures import explained, of_bind
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import LockTimeoutError, OpalError, OwnershipError, Problem, SchemaError
 from opal_registry.fingerprint import make_image_fingerprint

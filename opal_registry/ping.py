@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from opal_registry.engines.errors.failures import check_sqlite_file, explained, of_bind
 from opal_registry.engines.factory import for_looking
-from opal_registry.engines.failures import check_sqlite_file, explained, of_bind
 from opal_registry.engines.url import describe_url, get_sqlite_path
 from opal_registry.errors import DatabaseError
 from opal_registry.registry import Registry

@@ -19,7 +19,7 @@ from opal_registry.base import Base
 from opal_registry.discovery import Choice, Discovery, Fault, discover
 from opal_registry.engines.arguments import PROGRAM
 from opal_registry.engines.keeping import Engines
-from opal_registry.engines.leases import Lease
+from opal_registry.engines.pools.leases import Lease
 from opal_registry.engines.sqlite import Intent
 from opal_registry.engines.url import make_url
 from opal_registry.errors import ConfigError, PluginError, Problem

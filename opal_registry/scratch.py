@@ -10,8 +10,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.factory import make_server_engines
-from opal_registry.engines.failures import explained
 from opal_registry.engines.migration import make_migration_url
 from opal_registry.engines.url import SCRATCH_PREFIX, describe_url
 from opal_registry.errors import ConfigError, DatabaseError, Problem

@@ -9,7 +9,7 @@ from sqlalchemy.sql import visitors
 
 from opal_registry.engines.factory import check_asyncio, with_intent
 from opal_registry.engines.in_transaction import is_open
-from opal_registry.engines.pool import has_room
+from opal_registry.engines.pools.kinds import has_room
 from opal_registry.engines.sqlite import OPTION, Intent
 from opal_registry.errors import OpalError, Problem
 from opal_registry.usage import CheckedSession

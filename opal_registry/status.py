@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import explained, of_bind
+from opal_registry.engines.errors.failures import explained, of_bind
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import DatabaseError
 from opal_registry.migrations.history import load_readable

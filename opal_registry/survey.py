@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import check_sqlite_file, explained
+from opal_registry.engines.errors.failures import check_sqlite_file, explained
 from opal_registry.engines.url import get_sqlite_path
 from opal_registry.schema.catalog import Catalog, make_catalog, read_catalog
 from opal_registry.schema.compiled import Compiler

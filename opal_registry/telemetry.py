@@ -14,7 +14,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from opal_registry.engines.metering import Metering
+from opal_registry.engines.watching.metering import Metering
 from opal_registry.registry import Registry
 
 POOL, STATE, SYSTEM, ERROR = (

@@ -2,7 +2,7 @@
 
     from opal_registry.transactions import after_commit, in_transaction
 
-The errors are those of :mod:`opal_registry.engines.neutral`: the same on every database and with every driver.
+The errors are those of :mod:`opal_registry.engines.errors.neutral`: the same on every database and with every driver.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, ov
 import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
-from opal_registry.engines.neutral import (
+from opal_registry.engines.errors.neutral import (
     CheckError,
     ConnectError,
     ConnectionLostError,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from opal_registry.discovery import Fault
-from opal_registry.engines.failures import of_bind
+from opal_registry.engines.errors.failures import of_bind
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.guard import Step, quiet_step

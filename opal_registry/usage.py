@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
 from opal_registry.engines.caller import find_place
-from opal_registry.engines.failed import has_failed
+from opal_registry.engines.errors.failed import has_failed
 from opal_registry.errors import OpalError, Problem
 
 WORK = (

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from google.cloud.sql.connector.exceptions import ClosedConnectorError, ConnectorLoopError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from opal_registry.engines.cloud_sql_connectors import THREAD
-from opal_registry.engines.cloud_sql_errors import find_refusal
+from opal_registry.engines.cloud_sql.connectors import THREAD
+from opal_registry.engines.cloud_sql.refusals import find_refusal
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
-from opal_registry.engines.failures import explained
 from opal_registry.engines.url import make_url
 from opal_registry.errors import ConfigError, DatabaseError
 from opal_registry.registry import Registry

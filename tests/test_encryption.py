@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from opal_registry.doctor import examine
 from opal_registry.engines.encryption import judge_encryption
-from opal_registry.engines.failures import explain
-from opal_registry.engines.neutral import ConnectError
+from opal_registry.engines.errors.failures import explain
+from opal_registry.engines.errors.neutral import ConnectError
 from tests.databases import database_of, registry_of
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster

@@ -13,7 +13,7 @@ from sqlalchemy import pool
 
 from opal_registry.engines.arguments import make_arguments, make_process_name
 from opal_registry.engines.factory import make_async_engine, make_engine, make_server_engines, with_intent
-from opal_registry.engines.lingering import LingeringQueuePool
+from opal_registry.engines.pools.lingering import LingeringQueuePool
 from opal_registry.errors import ConfigError
 from opal_registry.settings.database import DatabaseSettings
 from tests.databases import database_of, engine_of

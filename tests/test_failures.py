@@ -13,7 +13,7 @@ import pymysql  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import check_sqlite_file, explain, explained, is_outage
+from opal_registry.engines.errors.failures import check_sqlite_file, explain, explained, is_outage
 from opal_registry.errors import DatabaseError, LockTimeoutError
 from tests.databases import engine_of
 from tests.postgres import Cluster

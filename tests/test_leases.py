@@ -49,7 +49,7 @@ def test_in_production_nobody_looks_for_lines(database_url: str) -> None:
 class TestTooLong:
     @pytest.fixture(autouse=True)
     def _look_always(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("opal_registry.engines.leases.LOOK_EVERY", 0)
+        monkeypatch.setattr("opal_registry.engines.pools.leases.LOOK_EVERY", 0)
 
     def test_is_told_once_for_each(self, database_url: str, caplog: pytest.LogCaptureFixture) -> None:
         pool = {"leak_after": "1ms"}

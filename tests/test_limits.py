@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
-from opal_registry.engines.limits import DESCRIPTORS
+from opal_registry.engines.pools.limits import DESCRIPTORS
 from opal_registry.settings.database import DatabaseSettings
 from opal_registry.transactions import StatementTimeoutError
 from tests.databases import database_of

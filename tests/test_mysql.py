@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.factory import make_async_engine, make_engine, with_intent
-from opal_registry.engines.failures import explained
 from opal_registry.errors import ConfigError, DatabaseError
 from opal_registry.mixins import Timestamps, utc_now
 from opal_registry.sessions import ReadOnlySessionError

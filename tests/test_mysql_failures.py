@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 import sqlalchemy as sa
 
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.factory import make_async_engine, make_engine
-from opal_registry.engines.failures import explained
 from opal_registry.errors import DatabaseError, LockTimeoutError
 from tests.databases import database_of, engine_of
 from tests.mariadb import MariaDB

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from opal_registry.engines.factory import make_async_engine, make_engine
-from opal_registry.engines.neutral import (
+from opal_registry.engines.errors.neutral import (
     CheckError,
     ConnectError,
     ConnectionLostError,
@@ -27,6 +26,7 @@ from opal_registry.engines.neutral import (
     SerializationError,
     UniqueError,
 )
+from opal_registry.engines.factory import make_async_engine, make_engine
 from opal_registry.engines.url import describe_url
 from opal_registry.settings.database import DatabaseSettings
 from tests.databases import database_of

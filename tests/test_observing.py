@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 
 from opal_registry.engines.caller import Caller, caller
-from opal_registry.engines.tags import make_tag
+from opal_registry.engines.watching.tags import make_tag
 from opal_registry.init import init
 from opal_registry.logs import JsonFormatter
 from opal_registry.models import User

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from opal_registry.engines.factory import make_async_engine
-from opal_registry.engines.patience import LAST_USE
+from opal_registry.engines.pools.patience import LAST_USE
 from tests.databases import database_of, engine_of
 from tests.postgres import Cluster
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from sqlalchemy import pool as sa_pool
 
 from opal_registry.engines.arguments import make_process_name
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.factory import make_async_engine, make_engine
-from opal_registry.engines.failures import explained
-from opal_registry.engines.lingering import AsyncLingeringQueuePool, LingeringQueuePool
+from opal_registry.engines.pools.lingering import AsyncLingeringQueuePool, LingeringQueuePool
 from opal_registry.errors import ConfigError, DatabaseError
 from opal_registry.registry import Registry
 from opal_registry.settings.database import PoolSettings
@@ -155,7 +155,7 @@ def test_what_a_rush_opened_is_closed_when_it_is_over(postgres_url: str, monkeyp
 
     assert [rush(3), rush(1), rush(2), rush(3)] == [3, 3, 3, 3]
     assert len(connected) == 3
-    monkeypatch.setattr("opal_registry.engines.lingering.LINGER", 0)
+    monkeypatch.setattr("opal_registry.engines.pools.lingering.LINGER", 0)
     assert [rush(1), rush(1), rush(1)] == [2, 1, 1]
     engine.dispose()
     assert [rush(1), rush(1)] == [1, 1]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from opal_registry.engines.neutral import ConnectError
+from opal_registry.engines.errors.neutral import ConnectError
 from opal_registry.registry import Registry
 from tests.databases import registry_of
 from tests.mariadb import MariaDB

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines.limits import make_waiting_arguments
+from opal_registry.engines.pools.limits import make_waiting_arguments
 from opal_registry.settings.database import DatabaseSettings, SslSettings
 
 PROGRAM = "opal_registry"

@@ -9,21 +9,21 @@ import sqlalchemy as sa
 
 from opal_registry.engines import mysql, sqlite
 from opal_registry.engines.arguments import PROGRAM, make_arguments, name_processes
-from opal_registry.engines.cloud_sql import check_connector, connect_through_google
-from opal_registry.engines.failed import note_failures
-from opal_registry.engines.failover import leave_standbys
-from opal_registry.engines.forks import guard_forks
+from opal_registry.engines.cloud_sql.engine import check_connector, connect_through_google
+from opal_registry.engines.errors.failed import note_failures
+from opal_registry.engines.errors.translation import make_neutral
 from opal_registry.engines.frozen import is_frozen, open_frozen
 from opal_registry.engines.in_transaction import roll_back_only_what_is_open
 from opal_registry.engines.lazy_begin import begin_lazily
-from opal_registry.engines.limits import limit_waiting
 from opal_registry.engines.migration import ask_little, make_migration_url, take_role
-from opal_registry.engines.patience import ping_idle
-from opal_registry.engines.pool import make_pool_options
-from opal_registry.engines.pooler import make_pooler_arguments
+from opal_registry.engines.pools.failover import leave_standbys
+from opal_registry.engines.pools.forks import guard_forks
+from opal_registry.engines.pools.kinds import make_pool_options
+from opal_registry.engines.pools.limits import limit_waiting
+from opal_registry.engines.pools.patience import ping_idle
+from opal_registry.engines.pools.pooler import make_pooler_arguments
 from opal_registry.engines.rotation import renew_password
 from opal_registry.engines.schemas import leave_out_schemas
-from opal_registry.engines.translation import make_neutral
 from opal_registry.engines.url import get_sqlite_path, is_memory, make_url
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.database import DatabaseSettings

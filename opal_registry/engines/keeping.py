@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from opal_registry.engines.arguments import PROGRAM
 from opal_registry.engines.factory import make_async_engine, make_engine, make_migration_engine
-from opal_registry.engines.leases import Lease
-from opal_registry.engines.lingering import LingeringQueuePool
-from opal_registry.engines.loops import Loop, LoopEngines, aclose, close, find_loop
-from opal_registry.engines.observing import observe
+from opal_registry.engines.pools.leases import Lease
+from opal_registry.engines.pools.lingering import LingeringQueuePool
+from opal_registry.engines.pools.loops import Loop, LoopEngines, aclose, close, find_loop
 from opal_registry.engines.url import is_memory
+from opal_registry.engines.watching.observing import observe
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.database import DatabaseSettings
 from opal_registry.settings.model import Settings

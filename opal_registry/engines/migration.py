@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import find_code
+from opal_registry.engines.errors.failures import find_code
 from opal_registry.engines.url import describe_url, get_sqlite_path, make_url, parse_url, with_driver
 from opal_registry.errors import ConfigError, DatabaseError, Problem
 from opal_registry.settings.database import DatabaseSettings

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from opal_registry.engines.neutral import DeadlockError, SerializationError
+from opal_registry.engines.errors.neutral import DeadlockError, SerializationError
 from opal_registry.engines.sqlite import OPTION
 
 NAMES = {"mysql", "mariadb"}

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.util import await_only
 
-from opal_registry.engines.failures import find_meaning
+from opal_registry.engines.errors.failures import find_meaning
 from opal_registry.errors import ConfigError
 from opal_registry.secrets import Secret
 from opal_registry.settings.database import DatabaseSettings

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, ExecutionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from opal_registry.engines.neutral import SerializationError
+from opal_registry.engines.errors.neutral import SerializationError
 from opal_registry.engines.sqlite_async import give_up_well
 
 Intent = Literal["read_write", "read_first", "read_only"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import of_bind
+from opal_registry.engines.errors.failures import of_bind
 from opal_registry.errors import ConfigError, DatabaseError, PluginError, Problem
 from opal_registry.guard import Step as Show
 from opal_registry.guard import quiet_step

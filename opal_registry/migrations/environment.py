@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.util import CommandError
 
 from opal_registry.base import NAMING_CONVENTION
-from opal_registry.engines.failures import explain, is_database_error
+from opal_registry.engines.errors.failures import explain, is_database_error
 from opal_registry.engines.kept_open import KeptOpen
 from opal_registry.engines.url import SCRATCH_PREFIX, describe_url
 from opal_registry.errors import DatabaseError, LockTimeoutError, OpalError, PluginError, Problem

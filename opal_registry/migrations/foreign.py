@@ -10,7 +10,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep
 from alembic.util import load_python_file
 
-from opal_registry.engines.failures import explain, is_database_error
+from opal_registry.engines.errors.failures import explain, is_database_error
 from opal_registry.engines.url import with_driver
 from opal_registry.errors import PluginError, Problem
 from opal_registry.guard import guarded

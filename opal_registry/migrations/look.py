@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from opal_registry.engines.failures import explained, of_bind
+from opal_registry.engines.errors.failures import explained, of_bind
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import ConfigError, PluginError, Problem
 from opal_registry.migrations.history import History, load_readable

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from opal_registry.discovery import Fault, InstalledSubApp
-from opal_registry.engines.failures import explained, find_code, of_bind
+from opal_registry.engines.errors.failures import explained, find_code, of_bind
 from opal_registry.migrations.history import History, load_readable
 from opal_registry.plan import closure
 from opal_registry.registry import Registry

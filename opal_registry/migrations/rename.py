@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import explained
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import OwnershipError, Problem
 from opal_registry.migrations.run import Announce

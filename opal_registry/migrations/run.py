@@ -9,7 +9,7 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import explained
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.migration import begin_with
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import DatabaseError, LockTimeoutError, OpalError, Problem

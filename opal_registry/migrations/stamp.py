@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import explained
+from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import PluginError, Problem
 from opal_registry.migrations.history import History

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import find_code
+from opal_registry.engines.errors.failures import find_code
 from opal_registry.engines.url import describe_url
 from opal_registry.errors import DatabaseError, Problem
 from opal_registry.migrations.revision_file import Revision

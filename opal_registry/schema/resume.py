@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable, ExecutableDDLElement
 
-from opal_registry.engines.failures import explained
+from opal_registry.engines.errors.failures import explained
 from opal_registry.schema.batch import RAW, Statement, send_singly
 from opal_registry.schema.catalog import Catalog
 from opal_registry.store import journal

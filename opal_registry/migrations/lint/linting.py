@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import explained
+from opal_registry.engines.errors.failures import explained
 from opal_registry.errors import ConfigError, DatabaseError, Problem
 from opal_registry.migrations.history import History, load_readable
 from opal_registry.migrations.lint.case import Facts

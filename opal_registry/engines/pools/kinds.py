@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import pool as sa_pool
 
-from opal_registry.engines.lingering import AsyncLingeringQueuePool, LingeringQueuePool
+from opal_registry.engines.pools.lingering import AsyncLingeringQueuePool, LingeringQueuePool
 from opal_registry.engines.url import is_memory
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.database import PoolSettings

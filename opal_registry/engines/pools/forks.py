@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from opal_registry.engines.lingering import LingeringQueuePool
+from opal_registry.engines.pools.lingering import LingeringQueuePool
 
 _guarded: "WeakKeyDictionary[sa.Engine, WeakSet[ConnectionPoolEntry]]" = WeakKeyDictionary()
 """What each engine of this process has connected."""

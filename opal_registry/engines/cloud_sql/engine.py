@@ -15,10 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.util import await_only
 
-from opal_registry.engines.cloud_sql_connectors import Connectors, find_connectors
-from opal_registry.engines.cloud_sql_errors import NO_IAM_USER, find_refusal
-from opal_registry.engines.failures import MEANING, find_meaning
-from opal_registry.engines.translation import make_driver_error
+from opal_registry.engines.cloud_sql.connectors import Connectors, find_connectors
+from opal_registry.engines.cloud_sql.refusals import NO_IAM_USER, find_refusal
+from opal_registry.engines.errors.failures import MEANING, find_meaning
+from opal_registry.engines.errors.translation import make_driver_error
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.database import CloudSqlSettings, DatabaseSettings
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from opal_registry.engines.failures import Meaning
+from opal_registry.engines.errors.failures import Meaning
 
 GRANT = "gcloud projects add-iam-policy-binding PROJECT --member serviceAccount:... --role"
 SIGN_IN = "gcloud auth application-default login"

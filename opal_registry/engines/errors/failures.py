@@ -10,7 +10,7 @@ from typing import cast
 
 import sqlalchemy as sa
 
-from opal_registry.engines import neutral
+from opal_registry.engines.errors import neutral
 from opal_registry.engines.frozen import explain_place
 from opal_registry.engines.url import describe_url, get_sqlite_path
 from opal_registry.errors import DatabaseError, LockTimeoutError, Problem

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines.neutral import Rule
+from opal_registry.engines.errors.neutral import Rule
 
 SAID = (
     re.compile(r"^(?:UNIQUE|NOT NULL) constraint failed: (?P<dotted>.+)$"),  # SQLite

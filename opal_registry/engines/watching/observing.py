@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ExecutionContext
 
 from opal_registry.engines.caller import caller
-from opal_registry.engines.explaining import Explainer
-from opal_registry.engines.lingering import LingeringQueuePool
-from opal_registry.engines.tags import tag
+from opal_registry.engines.pools.lingering import LingeringQueuePool
+from opal_registry.engines.watching.explaining import Explainer
+from opal_registry.engines.watching.tags import tag
 from opal_registry.settings.model import Settings
 
 BEGAN = "opal_began"

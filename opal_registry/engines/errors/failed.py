@@ -8,9 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import find_code
+from opal_registry.engines.errors.failures import find_code
+from opal_registry.engines.errors.translation import AT_COMMIT
 from opal_registry.engines.lazy_begin import ALONE
-from opal_registry.engines.translation import AT_COMMIT
 
 FAILED = "opal_failed"
 

@@ -8,9 +8,9 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 
 from opal_registry.engines.caller import caller
-from opal_registry.engines.leases import Sink
-from opal_registry.engines.lingering import LingeringQueuePool
-from opal_registry.engines.observing import time_statements
+from opal_registry.engines.pools.leases import Sink
+from opal_registry.engines.pools.lingering import LingeringQueuePool
+from opal_registry.engines.watching.observing import time_statements
 
 
 class Meter(Sink, Protocol):

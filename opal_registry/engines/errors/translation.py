@@ -5,9 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from opal_registry.engines.constraints import find_rule
-from opal_registry.engines.failures import SETTING, UNKNOWN, find_code, find_meaning
-from opal_registry.engines.neutral import (
+from opal_registry.engines.errors.constraints import find_rule
+from opal_registry.engines.errors.failures import SETTING, UNKNOWN, find_code, find_meaning
+from opal_registry.engines.errors.neutral import (
     ConnectError,
     ConnectionLostError,
     ConstraintError,
@@ -35,7 +35,7 @@ ADVICE: dict[type[sa.exc.DBAPIError], str] = {
 
 
 def make_neutral(engine: sa.Engine) -> None:
-    """Let an engine raise the errors of :mod:`opal_registry.engines.neutral` in place of SQLAlchemy's.
+    """Let an engine raise the errors of :mod:`opal_registry.engines.errors.neutral` in place of SQLAlchemy's.
 
     Nothing is listened to but errors: what goes well costs nothing.
 

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import sqlalchemy as sa
 
-from opal_registry.engines.cloud_sql_credentials import load_credentials, refresh
+from opal_registry.engines.cloud_sql.credentials import load_credentials, refresh
 from opal_registry.settings.database import CloudSqlSettings
 
 if TYPE_CHECKING:  # heavy, and of the extra "cloudsql"

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from opal_registry.engines.failures import find_code
+from opal_registry.engines.errors.failures import find_code
 from opal_registry.engines.sqlite import OPTION
 
 READ_ONLY = {"25006", "1290", "1836"}

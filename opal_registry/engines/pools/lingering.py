@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import pool as sa_pool
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from opal_registry.engines.leases import Leases
+from opal_registry.engines.pools.leases import Leases
 
 LINGER = 30.0
 """So many seconds without a rush, and what was opened for the last one is closed as it is given back."""

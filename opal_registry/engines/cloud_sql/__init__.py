@@ -1,0 +1,1 @@
+"""Engines of Google Cloud SQL instances."""

@@ -1,0 +1,1 @@
+"""What databases say when something goes wrong, by one name and in plain words."""
