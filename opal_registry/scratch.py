@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
-from pydantic import SecretStr
 
 from opal_registry.engines.errors.failures import explained
 from opal_registry.engines.factory import make_server_engines
@@ -17,6 +16,7 @@ from opal_registry.engines.url import SCRATCH_PREFIX, describe_url
 from opal_registry.errors import ConfigError, DatabaseError, Problem
 from opal_registry.migrations.history import load_histories
 from opal_registry.registry import Registry
+from opal_registry.secrets import Secret
 from opal_registry.settings.database import DatabaseSettings
 from opal_registry.suite import LoadedSubApp, Suite
 
@@ -123,4 +123,4 @@ def _is_postgresql(connection: sa.Connection) -> bool:
 def _at(settings: DatabaseSettings, url: sa.URL) -> DatabaseSettings:
     """The same settings for another database."""
     parts = dict.fromkeys(("driver", "host", "port", "name", "user", "password", "migration_url"))
-    return settings.model_copy(update=parts | {"url": SecretStr(url.render_as_string(hide_password=False))})
+    return settings.model_copy(update=parts | {"url": Secret(url.render_as_string(hide_password=False))})
