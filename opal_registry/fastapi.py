@@ -75,6 +75,9 @@ BUSY = (
 )
 """Errors that pass: the same request may succeed a little later."""
 
+LONGEST_SAID = 1000
+"""So many characters of an error are logged."""
+
 logger = logging.getLogger("opal_registry")
 
 
@@ -187,7 +190,8 @@ def install_error_handlers(app: FastAPI, *, retry_after: int = 1) -> None:
         return JSONResponse({"detail": next(said, "it breaks a rule of the database")}, 409)
 
     async def busy(request: Request, error: Exception) -> JSONResponse:
-        logger.warning("%s %s is answered with 503: %s", request.method, request.url.path, type(error).__name__)
+        said = " ".join(str(error).split())[:LONGEST_SAID]
+        logger.warning("%s %s is answered with 503: %s", request.method, request.url.path, said)
         return JSONResponse({"detail": "try again later"}, 503, {"Retry-After": str(retry_after)})
 
     async def doubt(_request: Request, error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -563,13 +564,15 @@ class TestErrors:
         assert (answer.status, answer.body) == (409, b'{"detail":"there is such a row already"}')
         assert checked_out(registry) == 0
 
-    def test_an_exhausted_pool_asks_to_come_back(self, database_url: str) -> None:
+    def test_an_exhausted_pool_asks_to_come_back(self, database_url: str, caplog: pytest.LogCaptureFixture) -> None:
         pool = {"size": 1, "max_overflow": 0, "timeout": "10ms"}
         with registry_of(database_url, database={"url": database_url, "pool": pool}).as_default() as registry:
             with registry.engine().connect():
                 answer = asyncio.run(Exchange(self.app(), "/users").run())
         assert (answer.status, answer.body) == (503, b'{"detail":"try again later"}')
         assert answer.headers[b"retry-after"] == b"2"
+        assert "GET /users is answered with 503: QueuePool limit of size 1" in caplog.text
+        assert re.search(rf"they are out for \d+\.\d s: {re.escape(__file__)}:\d", caplog.text)
 
     def test_a_server_that_is_not_there_too(self) -> None:
         with registry_of("postgresql://ada:secret@127.0.0.1:1/opal").as_default() as registry:
