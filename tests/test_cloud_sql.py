@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from opal_registry.engines.factory import make_async_engine, make_engine, make_m
 from opal_registry.engines.url import make_url
 from opal_registry.errors import ConfigError, DatabaseError
 from opal_registry.registry import Registry
-from opal_registry.settings.database import DatabaseSettings
+from opal_registry.settings.database import DatabaseSettings, PoolSettings
 from opal_registry.settings.model import Settings
 from opal_registry.transactions import ConnectError
 from tests.cloud_sql import PORT, CloudSql, Instance
@@ -394,3 +395,21 @@ def test_the_command_brings_up_a_database(
         assert done.code == 0, done.err
     assert [app["state"] for app in done.json["sub_apps"]] == ["ready", "ready"]
     server.drop_database("fresh")
+
+
+def test_a_password_that_was_replaced_is_read_anew(
+    google: CloudSql, suite: Instance, postgres18: Cluster, tmp_path: Path
+) -> None:
+    postgres18.execute("CREATE ROLE turning LOGIN PASSWORD 'first'")
+    file = tmp_path / "password"
+    file.write_text("first")
+    reference = {"user": "turning", "password": {"file": str(file)}}
+    engine = make_engine(settings_of(google, **reference).model_copy(update={"pool": PoolSettings(kind="none")}))
+    try:
+        assert ask(engine, "SELECT 1") == 1
+        postgres18.execute("ALTER ROLE turning PASSWORD 'second'")
+        file.write_text("second\n")
+        assert ask(engine, "SELECT 1") == 1
+    finally:
+        engine.dispose()
+        postgres18.execute("DROP ROLE turning")
