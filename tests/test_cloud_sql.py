@@ -403,7 +403,7 @@ def test_a_password_that_was_replaced_is_read_anew(
     postgres18.execute("CREATE ROLE turning LOGIN PASSWORD 'first'")
     file = tmp_path / "password"
     file.write_text("first")
-    reference = {"user": "turning", "password": {"file": str(file)}}
+    reference: dict[str, Any] = {"user": "turning", "password": {"file": str(file)}}
     engine = make_engine(settings_of(google, **reference).model_copy(update={"pool": PoolSettings(kind="none")}))
     try:
         assert ask(engine, "SELECT 1") == 1
