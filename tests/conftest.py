@@ -73,14 +73,16 @@ def mariadb() -> Iterator[MariaDB]:
 
 @pytest.fixture(scope="session")
 def pgbouncer(postgres18: Cluster) -> Iterator[PgBouncer]:
-    """A PgBouncer in transaction mode before the PostgreSQL 18 server; a test that changes its settings changes them back."""
+    """A PgBouncer in transaction mode before the PostgreSQL 18 server."""
     with PgBouncer(postgres18) as pooler:
         yield pooler
 
 
 @pytest.fixture
 def pgbouncer_url(pgbouncer: PgBouncer) -> Iterator[str]:
-    """The URL of an empty database of its own, behind PgBouncer."""
+    """The URL of an empty database of its own, behind PgBouncer, whose settings are as it was started with."""
+    for setting in ("default_pool_size = 20", "query_wait_timeout = 120"):
+        pgbouncer.execute(f"SET {setting}")
     yield from _url_of_empty_database(pgbouncer)
 
 

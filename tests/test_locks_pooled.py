@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,13 +21,6 @@ from tests.postgres import Cluster
 def section(tmp_path: Path) -> Path:
     """A file that is there while somebody is in the critical section."""
     return tmp_path / "section"
-
-
-@pytest.fixture(autouse=True)
-def _usual(pgbouncer: PgBouncer) -> Iterator[None]:
-    yield
-    pgbouncer.execute("SET query_wait_timeout = 120")
-    pgbouncer.execute("SET default_pool_size = 20")
 
 
 def test_who_waits_is_told_for_whom_and_then_comes(pgbouncer: PgBouncer, pgbouncer_url: str, section: Path) -> None:

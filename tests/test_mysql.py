@@ -172,7 +172,7 @@ class TestEncryption:
     def test_that_the_server_does_not_offer_is_not_done_without(self, run: Run, mode: str) -> None:
         with pytest.raises(DatabaseError) as caught, explained(sa.make_url("mysql://db/x")):
             run(scalar("SELECT 1"), ssl={"mode": mode})
-        assert "mend:  check database.ssl" in str(caught.value)
+        assert str(caught.value).startswith("the server does not encrypt: ")
 
     @pytest.mark.parametrize("mode", ["disable", "allow"])
     def test_may_be_done_without(self, run: Run, mode: str) -> None:

@@ -185,7 +185,7 @@ def settings_schema() -> dict[str, Any]:
 
     Example:
         >>> sorted(settings_schema()["properties"])
-        ['binds', 'checks', 'database', 'deployment', 'environment', 'locks', 'sub_apps']
+        ['binds', 'checks', 'database', 'deployment', 'environment', 'locks', 'observe', 'sub_apps']
     """
     schema = _without_nulls(Settings.model_json_schema())
     schema["title"] = "opal_registry"
