@@ -24,6 +24,12 @@ POOL, STATE, SYSTEM, ERROR = (
     "error.type",
 )
 APPLICATION = "opal.application"
+BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+"""Seconds, as the semantic conventions advise; OpenTelemetry's own are for milliseconds.
+
+https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
+"""
+
 SYSTEMS = {"sqlite": "sqlite", "postgresql": "postgresql", "mysql": "mysql", "mariadb": "mariadb"}
 
 
@@ -31,12 +37,12 @@ class _Meters:
     """The instruments, as the semantic conventions of database clients name them."""
 
     def __init__(self, meter: metrics.Meter, metering: Metering) -> None:
-        self.wait = meter.create_histogram("db.client.connection.wait_time", "s", "How long for a connection")
-        self.use = meter.create_histogram("db.client.connection.use_time", "s", "How long it was kept")
+        self.wait = _create_histogram(meter, "db.client.connection.wait_time", "How long for a connection")
+        self.use = _create_histogram(meter, "db.client.connection.use_time", "How long it was kept")
         self.timeouts = meter.create_counter(
             "db.client.connection.timeouts", "{timeout}", "How often nobody got one in time"
         )
-        self.query = meter.create_histogram("db.client.operation.duration", "s", "How long a statement took")
+        self.query = _create_histogram(meter, "db.client.operation.duration", "How long a statement took")
         meter.create_observable_up_down_counter(
             "db.client.connection.count", [_observe(metering, _count)], "{connection}", "How many are open"
         )
@@ -88,7 +94,13 @@ def instrument(
     instrumentor = SQLAlchemyInstrumentor()
     if spans and not instrumentor.is_instrumented_by_opentelemetry:
         # its check knows no SQLAlchemy newer than itself, although it works
-        instrumentor.instrument(skip_dep_check=True, tracer_provider=tracer_provider, meter_provider=meter_provider)
+        # and its metric says again, by an older name, what ours say
+        no_metrics = metrics.NoOpMeterProvider()
+        instrumentor.instrument(skip_dep_check=True, tracer_provider=tracer_provider, meter_provider=no_metrics)
+
+
+def _create_histogram(meter: metrics.Meter, name: str, description: str) -> metrics.Histogram:
+    return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=BUCKETS)
 
 
 def _observe(

@@ -2,12 +2,17 @@
 
 import asyncio
 import logging
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from opal_registry.engines.caller import Caller, caller
+from opal_registry.engines.pools.leases import Leases
 from opal_registry.registry import Registry
 from tests.databases import registry_of
 
@@ -62,6 +67,27 @@ class TestTooLong:
         (record,) = [each for each in caplog.records if "a connection is out for" in each.message]
         assert f"{__file__}:" in record.message
         assert "mend:  close the session, or let session_scope() do it" in record.message
+
+    def test_may_be_looked_for_while_others_take_and_give_back(self) -> None:
+        leases = Leases()
+        leases.look_for_leaks(after=60, with_places=False)
+
+        def work(_: int) -> None:
+            for _ in range(300):
+                records: list[Any] = [object() for _ in range(3)]
+                for record in records:
+                    leases.take(record, time.monotonic())
+                for record in records:
+                    leases.give_back(record)
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            with ThreadPoolExecutor(16) as threads:
+                list(threads.map(work, range(16)))
+        finally:
+            sys.setswitchinterval(interval)
+        assert not list(leases)
 
     def test_is_never_told_if_nobody_wants_to_know(self, database_url: str, caplog: pytest.LogCaptureFixture) -> None:
         pool = {"leak_after": 0}

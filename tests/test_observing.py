@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from opal_registry.init import init
 from opal_registry.logs import JsonFormatter
 from opal_registry.models import User
 from opal_registry.prometheus import export
-from opal_registry.telemetry import instrument
+from opal_registry.telemetry import BUCKETS, instrument
 from tests.databases import registry_of
 
 WHO = Caller("standupbot", "GET /users/{user_id}")
@@ -83,6 +84,16 @@ class TestSlowStatements:
         with registry_of(any_database_url) as registry, registry.session_scope() as session:
             assert session.scalar(sa.select(sa.func.count()).select_from(User)) == 2
 
+    @pytest.mark.parametrize("driver", ["psycopg", "pg8000"])
+    def test_that_are_several_in_one_string_are_not_run_again(self, postgres_url: str, driver: str) -> None:
+        url = postgres_url.replace("psycopg", driver)
+        with registry_of(url, observe={"slow_query": "0.001ms", "explain": True}) as registry:
+            with registry.engine().begin() as connection:
+                connection.exec_driver_sql("CREATE TABLE t (i int)")
+                connection.exec_driver_sql("SELECT 1; INSERT INTO t VALUES (1)")
+                connection.exec_driver_sql("INSERT INTO t VALUES (2); INSERT INTO t VALUES (3);")
+                assert connection.exec_driver_sql("SELECT i FROM t ORDER BY i").scalars().all() == [1, 2, 3]
+
     def test_also_by_asyncio(self, postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
         async def main(driver: str) -> None:
             url = postgres_url.replace("psycopg", driver)
@@ -101,13 +112,14 @@ class TestSlowStatements:
 
 
 class TestTags:
-    @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-    def test_are_seen_by_the_server(self, kind: str, request: pytest.FixtureRequest) -> None:
-        url = request.getfixturevalue(f"{'postgres' if kind == 'postgresql' else kind}_url")
-        seen = {
-            "postgresql": "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()",
-            "mariadb": "SELECT info FROM information_schema.processlist WHERE id = connection_id()",
-        }[kind]
+    @pytest.mark.parametrize("driver", ["psycopg", "pg8000", "pymysql"])
+    def test_are_seen_by_the_server(self, driver: str, request: pytest.FixtureRequest) -> None:
+        if driver == "pymysql":
+            url = request.getfixturevalue("mariadb_url")
+            seen = "SELECT info FROM information_schema.processlist WHERE id = connection_id()"
+        else:
+            url = request.getfixturevalue("postgres_url").replace("psycopg", driver)
+            seen = "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()"
         with registry_of(url, observe={"tags": True}) as registry, registry.session_scope() as session:
             assert str(session.scalar(sa.text(f"{seen} AND 1 = :one"), {"one": 1})).endswith(make_tag(WHO))
             assert str(session.scalar(sa.text(seen))).endswith(make_tag(WHO))
@@ -156,6 +168,17 @@ def test_prometheus_counts_what_happens(postgres_url: str) -> None:
         assert to.get_sample_value("opal_query_seconds_count", labels | {"error": "UndefinedColumn"}) == 1
 
 
+def test_an_engine_may_be_watched_from_the_middle_of_a_statement_on(tmp_path: Path) -> None:
+    to = CollectorRegistry()
+    with registry_of(f"sqlite:///{tmp_path / 'x.db'}") as registry, registry.engine().connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        driver.create_function("watch", 0, lambda: export(registry, to=to))
+        connection.exec_driver_sql("SELECT watch()")
+        connection.exec_driver_sql("SELECT 1")
+    labels = {"bind": "default", "application": "standupbot", "error": ""}
+    assert to.get_sample_value("opal_query_seconds_count", labels) == 1
+
+
 def test_opentelemetry_gets_metrics_and_spans(postgres_url: str) -> None:
     reader, spans = InMemoryMetricReader(), InMemorySpanExporter()
     tracers = TracerProvider()
@@ -165,21 +188,22 @@ def test_opentelemetry_gets_metrics_and_spans(postgres_url: str) -> None:
             instrument(registry, meter_provider=MeterProvider([reader]), tracer_provider=tracers)
             with registry.engine().connect() as connection:
                 connection.exec_driver_sql("SELECT 1")
-                found = points(reader)
+                found, bounds = points(reader)
         finally:
             SQLAlchemyInstrumentor().uninstrument()
     assert found["db.client.connection.count", "used"] == 1
     assert found["db.client.connection.max", ""] == 15
     assert {name for name, _ in found} >= {"db.client.connection.wait_time", "db.client.operation.duration"}
+    assert not any(name.startswith("db.client.connections.") for name, _ in found)
+    assert bounds == {BUCKETS}
     assert any(span.name.startswith("SELECT") for span in spans.get_finished_spans())
 
 
-def points(reader: InMemoryMetricReader) -> dict[tuple[str, str], Any]:
-    """The value of each point, or how many it counted, by name and state."""
+def points(reader: InMemoryMetricReader) -> tuple[dict[tuple[str, str], Any], set[tuple[float, ...]]]:
+    """The value of each point by name and state, None of a histogram; and the bounds that histograms have."""
     data: Any = reader.get_metrics_data()
     metrics = [m for each in data.resource_metrics for scope in each.scope_metrics for m in scope.metrics]
-    return {
-        (metric.name, str(point.attributes.get("db.client.connection.state", ""))): getattr(point, "value", None)
-        for metric in metrics
-        for point in metric.data.data_points
-    }
+    pairs = [(metric.name, point) for metric in metrics for point in metric.data.data_points]
+    state = "db.client.connection.state"
+    values = {(name, str(point.attributes.get(state, ""))): getattr(point, "value", None) for name, point in pairs}
+    return values, {tuple(point.explicit_bounds) for _, point in pairs if hasattr(point, "explicit_bounds")}

@@ -30,9 +30,9 @@ class Sink(Protocol):
         """Somebody got none in time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lease:
-    """One connection that is out.
+    """One connection that is out; equal to itself only.
 
     Args:
         since: When it was taken, in seconds of :func:`time.monotonic`.
@@ -70,7 +70,8 @@ class Leases:
         self.sinks: list[Sink] = []
 
     def __iter__(self) -> Iterator[Lease]:
-        return iter(sorted(self._out.copy().values(), key=lambda lease: lease.since))
+        leases = list(self._out.copy().values())  # others take some and give some back meanwhile
+        return iter(sorted(leases, key=lambda lease: lease.since))
 
     def look_for_leaks(self, *, after: float, with_places: bool) -> None:
         """Tell of each connection that is out for longer, once.
@@ -110,8 +111,9 @@ class Leases:
 
     def _look(self, now: float) -> None:
         self._look_at = now + LOOK_EVERY
-        self._told &= set(self._out.values())
-        for lease in self:
+        leases = list(self)
+        self._told &= set(leases)
+        for lease in leases:
             if self._leak_after and now - lease.since >= self._leak_after and lease not in self._told:
                 self._told.add(lease)
                 mend = "close the session, or let session_scope() do it; if it has to be so long, raise pool.leak_after"

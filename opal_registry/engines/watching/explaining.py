@@ -77,4 +77,6 @@ class Explainer:
 
 
 def _has_plan(statement: str) -> bool:
-    return statement.lstrip(" \n(").upper().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"))
+    """Of several statements in one string EXPLAIN would take the first, and the others would be run again."""
+    is_one = ";" not in statement.rstrip("; \n")
+    return is_one and statement.lstrip(" \n(").upper().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"))

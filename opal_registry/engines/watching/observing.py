@@ -60,7 +60,8 @@ def time_statements(engine: sa.Engine, told: Told) -> None:
 
     def after(*arguments: Any) -> None:
         context = arguments[CONTEXT]
-        told(context, time.perf_counter() - getattr(context, BEGAN), None)
+        if (began := getattr(context, BEGAN, None)) is not None:  # it may have been under way when we came
+            told(context, time.perf_counter() - began, None)
 
     def failed(error: sa.ExceptionContext) -> None:
         began = getattr(error.execution_context, BEGAN, None)

@@ -8,9 +8,6 @@ import sqlalchemy as sa
 
 from opal_registry.engines.caller import Caller, caller
 
-USES_PERCENT = {"format", "pyformat"}
-"""Ways of parameters (PEP 249) in which a percent sign in a statement is written twice."""
-
 
 def tag(engine: sa.Engine) -> None:
     """Let each statement of an engine say at its end for which sub-app and route it is.
@@ -18,7 +15,8 @@ def tag(engine: sa.Engine) -> None:
     Args:
         engine: The engine; for asyncio its ``sync_engine``.
     """
-    doubled = engine.dialect.paramstyle in USES_PERCENT
+    preparer: Any = engine.dialect.identifier_preparer
+    doubled = preparer._double_percents  # pg8000 is said to take %%, but leaves it as it is
 
     def add(
         _connection: object,
