@@ -5,7 +5,7 @@ ARGS ?=
 SET_UP = $(PYTHON) init_shared_db.py --set-up
 BIN = .venv/bin
 
-.PHONY: help init test bench bench-migrations bench-sqlite bench-reliability bench-pools bench-endpoints lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-servers clean
+.PHONY: help init test bench bench-migrations bench-sqlite bench-reliability bench-pools bench-endpoints bench-observe lint format check-format check-style check-types check-floors set-up-test set-up-lint set-up-servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ bench-pools: set-up-test ## Set up, and compare ways of testing the connections 
 
 bench-endpoints: set-up-test ## Set up, and compare what sessions cost a web application; writes docs/benchmarks-endpoints.md
 	$(BIN)/python -m benchmarks.endpoints $(ARGS)
+
+bench-observe: set-up-test ## Set up, and compare what it costs to be observed; writes docs/benchmarks-observe.md
+	$(BIN)/python -m benchmarks.observe $(ARGS)
 
 lint: check-format check-style check-types check-floors ## Set up, and check formatting, style, types and import floors
 

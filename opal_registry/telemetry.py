@@ -79,7 +79,8 @@ def instrument(
 ) -> None:
     """Let OpenTelemetry see what the engines of a registry do, those that there are and those that will be made.
 
-    Spans are those of ``opentelemetry-instrumentation-sqlalchemy``, for engines that are made from now on, of whomever.
+    Spans are those of ``opentelemetry-instrumentation-sqlalchemy``: of statements, for engines that are made from now on, and of
+    ``connect()``, for all engines of the process, of whomever.
 
     Args:
         registry: Whose engines.
