@@ -29,6 +29,7 @@ def test_what_is_out_can_be_seen(database_url: str) -> None:
             (lease,) = registry.leases["default"]
             assert lease.caller == Caller("standupbot", "GET /updates")
             assert f"s: GET /updates of standupbot, {__file__}:" in str(lease)
+            assert lease.place.count(" < ") == 4
         assert registry.leases == {"default": []}
 
 

@@ -23,6 +23,7 @@ from opal_registry.init import init
 from opal_registry.logs import JsonFormatter
 from opal_registry.models import User
 from opal_registry.prometheus import export
+from opal_registry.settings.model import ObserveSettings
 from opal_registry.telemetry import BUCKETS, instrument
 from tests.databases import registry_of
 
@@ -60,6 +61,10 @@ class TestSlowStatements:
             with registry.engine().connect() as connection, pytest.raises(sa.exc.DBAPIError):
                 connection.exec_driver_sql("SELECT no_such_column")
         assert any("SELECT no_such_column" in record.message for record in slow_ones(caplog))
+
+    def test_have_to_be_named_before_they_are_explained(self) -> None:
+        with pytest.raises(ValueError, match="has explain without slow_query"):
+            ObserveSettings(explain=True)
 
     def test_that_are_quick_enough_are_not(self, database_url: str, caplog: pytest.LogCaptureFixture) -> None:
         with registry_of(database_url, observe={"slow_query": "1m"}) as registry, registry.engine().connect() as one:

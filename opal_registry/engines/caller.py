@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import islice
 from types import FrameType
 
 LIBRARIES = {
@@ -45,9 +46,22 @@ caller: ContextVar[Caller] = ContextVar("opal_registry_caller", default=Caller()
 
 def find_place() -> str:
     """The file and line from which we are called, outside of libraries; empty if there is none."""
-    outside = (f for f in _iter_frames() if f.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES)
-    frame = next(outside, None)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+    return next(_iter_places(), "")
+
+
+def find_stack(most: int) -> str:
+    """The places from which we are called, outside of libraries, the innermost first.
+
+    Args:
+        most: How many at most.
+    """
+    return " < ".join(islice(_iter_places(), most))
+
+
+def _iter_places() -> Iterator[str]:
+    for frame in _iter_frames():
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES:
+            yield f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _iter_frames() -> Iterator[FrameType]:

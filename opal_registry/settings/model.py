@@ -7,9 +7,9 @@ checked but not acted upon by this release.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from opal_registry.secrets import Secret
 from opal_registry.settings.database import DEFAULT_URL, RESERVED, DatabaseSettings
@@ -79,9 +79,15 @@ class ObserveSettings(Section):
     slow_query: Duration = 0.0
     """A statement that takes longer is logged, without its parameters (logger opal_registry.slow); 0 is none."""
     explain: bool = False
-    """Whether the log of a slow statement has its plan, once a minute for each; it is not run again."""
+    """Whether the database is asked for the plan of a slow statement, once a minute for each."""
     tags: bool = False
     """Whether each statement says in a comment for which sub-app and route it is (sqlcommenter)."""
+
+    @model_validator(mode="after")
+    def _explains_what_is_slow(self) -> Self:
+        if self.explain and not self.slow_query:
+            raise fault("has explain without slow_query", "say what is slow, such as slow_query: 500ms, or take it out")
+        return self
 
 
 class ChecksSettings(Section):

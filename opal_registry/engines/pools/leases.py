@@ -8,11 +8,14 @@ from typing import Protocol
 
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from opal_registry.engines.caller import Caller, caller, find_place
+from opal_registry.engines.caller import Caller, caller, find_stack
 from opal_registry.errors import Problem
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for what is out too long; somebody has to ask for a connection."""
+
+DEPTH = 5
+"""So many places of the call by which one was taken are remembered."""
 
 logger = logging.getLogger("opal_registry")
 
@@ -37,7 +40,7 @@ class Lease:
     Args:
         since: When it was taken, in seconds of :func:`time.monotonic`.
         caller: For whom.
-        place: The file and line, where they are looked for.
+        place: The file and line, and those that led there, where they are looked for.
     """
 
     since: float
@@ -89,7 +92,7 @@ class Leases:
     def take(self, record: ConnectionPoolEntry, began: float) -> None:
         """Note that somebody has got a connection, who began to wait for it then."""
         now = time.monotonic()
-        self._out[record] = Lease(now, caller.get(), find_place() if self._with_places else "")
+        self._out[record] = Lease(now, caller.get(), find_stack(DEPTH) if self._with_places else "")
         for sink in self.sinks:
             sink.waited(now - began)
         if self._leak_after and now >= self._look_at:
