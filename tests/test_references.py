@@ -1,157 +1,188 @@
-"""Secrets that lie in the keyring of a system or at Google: found, or their absence explained."""
+"""Foreign keys and relationships between sub-apps, and those that lead nowhere."""
 
-import importlib.util
-from collections.abc import Iterator
-from pathlib import Path
-
-import keyring
-import keyring.backend
-import keyring.errors
 import pytest
-from keyring.backends import fail
 
-from opal_registry.errors import ConfigError
-from opal_registry.secrets import Secret
-from opal_registry.settings.sources import describe, load_settings
-from tests.secret_manager import SecretManager
-
-NAME = "projects/opal/secrets/db/versions/latest"
+from tests.distributions import Site
+from tests.writing import NAME, complaint, model, models, owners, quarantined, refers
 
 
-class Ring(keyring.backend.KeyringBackend):
-    """A keyring that lasts as long as a test, registered as others are."""
-
-    priority = 1.0
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.held: dict[tuple[str, str], str] = {}
-        self.error: Exception | None = None
-
-    def get_password(self, service: str, username: str) -> str | None:
-        if self.error is not None:
-            raise self.error
-        return self.held.get((service, username))
-
-    def set_password(self, service: str, username: str, password: str) -> None:
-        self.held[service, username] = password
-
-    def delete_password(self, service: str, username: str) -> None:
-        del self.held[service, username]
-
-
-@pytest.fixture
-def ring() -> Iterator[Ring]:
-    before, ring = keyring.get_keyring(), Ring()
-    keyring.set_keyring(ring)
-    yield ring
-    keyring.set_keyring(before)
-
-
-@pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretManager]:
-    with SecretManager().running() as manager:
-        monkeypatch.setattr("opal_registry.references.make_client", manager.make_client)
-        yield manager
-
-
-def error_of(secret: Secret) -> str:
-    with pytest.raises(ConfigError) as caught:
-        secret.get_secret_value()
-    return str(caught.value)
-
-
-class TestTheKeyring:
-    def test_holds_a_password(self, ring: Ring, tmp_path: Path) -> None:
-        keyring.set_password("opal/suite", "app", "hunter2\n")
-        environ = {"DATABASE_URL": "postgresql://app@db/suite", "OPAL_DATABASE__PASSWORD__KEYRING": "opal/suite/app"}
-        settings = load_settings(environ=environ, directory=tmp_path)
-
-        assert settings.database.password is not None
-        assert settings.database.password.get_secret_value() == "hunter2"
-        assert ("database.password", "{keyring: opal/suite/app}") in [entry[:2] for entry in describe(settings)]
-
-    @pytest.mark.parametrize(
-        ("error", "said"),
-        [
-            (None, "the keyring holds nothing of 'app' for 'opal'\n  mend:  keyring set opal app"),
-            (keyring.errors.KeyringLocked("no"), "the keyring is locked\n  mend:  unlock it"),
-            (OSError("secret: hunter2"), r"the keyring cannot be read (OSError)"),
-        ],
-    )
-    def test_that_does_not_give_it_away(self, error: Exception | None, said: str, ring: Ring) -> None:
-        ring.error = error
-
-        assert said in error_of(Secret(keyring="opal/app"))
-        assert "hunter2" not in error_of(Secret(keyring="opal/app"))
-
-    def test_that_is_not_there(self, ring: Ring) -> None:
-        keyring.set_keyring(fail.Keyring())  # type: ignore[no-untyped-call]
-
-        assert "this system has no keyring" in error_of(Secret(keyring="opal/app"))
-
-    def test_needs_to_know_whose_it_is(self) -> None:
-        assert "write {keyring: SERVICE/USER}" in error_of(Secret(keyring="opal"))
-
-
-class TestSecretManager:
-    @pytest.mark.parametrize(
-        ("written", "asked"),
-        [
-            ("db", NAME),
-            ("projects/opal/secrets/db", NAME),
-            ("projects/opal/secrets/db/versions/7", "projects/opal/secrets/db/versions/7"),
+@pytest.mark.parametrize(
+    ("lines", "columns", "target", "mend"),
+    [
+        pytest.param((refers("g", "'ghosts.id'"),), "alphas.g", "ghosts", "correct the name", id="nobody's"),
+        pytest.param((refers("u", "'user.id'"),), "alphas.u", "user", "write 'users'", id="a slip"),
+        pytest.param((refers("u", "'Users.id'"),), "alphas.u", "Users", "write 'users'", id="another case"),
+        pytest.param((refers("g", "'other.things.id'"),), "alphas.g", "other.things", "correct the name", id="schema"),
+        pytest.param(
             (
-                "projects/opal/locations/europe-west1/secrets/db",
-                "projects/opal/locations/europe-west1/secrets/db/versions/latest",
+                "a: orm.Mapped[int]",
+                "b: orm.Mapped[int]",
+                "__table_args__ = (sa.ForeignKeyConstraint(['b', 'a'], ['g.b', 'g.a']),)",
             ),
-        ],
+            "alphas.a, alphas.b",
+            "g",
+            "correct the name",
+            id="two columns",
+        ),
+    ],
+)
+def test_a_foreign_key_to_a_table_of_nobody_is_named(
+    quick_site: Site, lines: tuple[str, ...], columns: str, target: str, mend: str
+) -> None:
+    """Where SQLAlchemy would create none of the tables (E9)."""
+    quick_site.sub_app("alpha", models(model("A", "alphas", *lines)))
+    assert complaint(quick_site, "init") == (
+        f"sub-app 'alpha' (alpha 1.0): the foreign key of {columns} points to table '{target}', "
+        "which no loaded sub-app owns\n"
+        "  where: alpha/models.py:4\n"
+        f"  mend:  {mend}, or install the sub-app that owns the table and name it in requires"
     )
-    def test_is_asked_once_for_a_secret(self, written: str, asked: str, manager: SecretManager) -> None:
-        manager.secrets[asked] = "hunter2\n"
-        secret = Secret(gcp=written, environ={"GOOGLE_CLOUD_PROJECT": "opal"})
+    assert not list(quick_site.cwd.iterdir())
 
-        assert [secret.get_secret_value() for _ in range(3)] == ["hunter2"] * 3
-        assert manager.asked == [asked]
 
-    @pytest.mark.parametrize(
-        ("held", "said"),
-        [
-            (404, "there is no such secret or version\n  where: opal.yaml:4\n  mend:  gcloud secrets versions list"),
-            (403, "this account may not read it\n  where: opal.yaml:4\n  mend:  grant it roles/secretmanager"),
-            (400, "the version is disabled or destroyed"),
-            ("", "is empty"),
-            ("\n", "is empty"),
-            (b"\xff\xfe", "is not UTF-8 text"),
-        ],
+def test_the_supplier_is_named_where_requires_says_who_it_is(quick_site: Site) -> None:
+    quick_site.sub_app("alpha", models(model("A", "alphas", refers("g", "'ghosts.id'"))), requires=("ghost>=2",))
+    assert complaint(quick_site) == (
+        "sub-app 'alpha' (alpha 1.0) requires 'ghost>=2', which is not installed here\n"
+        "  where: plugin 'alpha' (alpha 1.0, alpha.opal)\n"
+        "  mend:  install the distribution that brings 'ghost'\n"
+        "error: sub-app 'alpha' (alpha 1.0): the foreign key of alphas.g points to table 'ghosts', "
+        "which no loaded sub-app owns\n"
+        "  where: alpha/models.py:4\n"
+        "  mend:  install the sub-app that brings it: 'alpha' requires 'ghost'"
     )
-    def test_that_gives_nothing_says_why(self, held: str | bytes | int, said: str, manager: SecretManager) -> None:
-        manager.secrets[NAME] = held
-        secret = Secret(gcp="projects/opal/secrets/db", key="database.password", where="opal.yaml:4")
-
-        error = error_of(secret)
-        assert error.startswith("database.password: the secret projects/opal/secrets/db")
-        assert said in error
-
-    def test_that_cannot_be_reached(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        away = SecretManager(port=1)
-        monkeypatch.setattr("opal_registry.references.make_client", away.make_client)
-
-        assert "Google cannot be reached (" in error_of(Secret(gcp="projects/opal/secrets/db"))
-
-    def test_needs_credentials(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-
-        error = error_of(Secret(gcp="projects/opal/secrets/db"))
-        assert "there are no credentials of Google here\n  mend:  gcloud auth application-default login" in error
-
-    @pytest.mark.parametrize("name", ["a b", "projects/opal", "db/versions/3"])
-    def test_needs_a_name(self, name: str) -> None:
-        assert "write its NAME, or projects/PROJECT/secrets/NAME" in error_of(Secret(gcp=name))
 
 
-@pytest.mark.parametrize(("kind", "extra"), [("keyring", "keyring"), ("gcp", "gcp")])
-def test_a_library_that_is_missing_is_named(kind: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+def test_a_missing_column_is_named_with_those_that_are_there(quick_site: Site) -> None:
+    quick_site.sub_app("zeta", models(model("Z", "zetas", NAME)))
+    quick_site.sub_app("alpha", models(model("A", "alphas", refers("z", "'zetas.title'"))))
+    assert complaint(quick_site) == (
+        "sub-app 'alpha' (alpha 1.0): the foreign key of alphas.z points to zetas.title, "
+        "but 'zetas' has no such column\n"
+        "  where: alpha/models.py:4\n"
+        "  mend:  its columns are: id, name"
+    )
 
-    assert f"pip install 'opal-registry[{extra}]'" in error_of(Secret.parse({kind: "opal/app"}))
+
+def test_who_points_to_what_is_left_out_is_left_out_too_but_has_no_fault_of_its_own(quick_site: Site) -> None:
+    quick_site.sub_app("zeta", models(model("Z", "zetas"), "1 / 0"))
+    quick_site.sub_app("alpha", models(model("A", "alphas", refers("z", "'zetas.id'"))))
+    assert "alphas" not in complaint(quick_site)
+    [said] = quarantined(quick_site)["alpha"]
+    assert said == (
+        "sub-app 'alpha' (alpha 1.0): the foreign key of alphas.z points to table 'zetas' of sub-app 'zeta', "
+        "which is left out"
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(refers("z", "'zetas.id'"), id="text"),
+        pytest.param(refers("z", "'zetas'"), id="the table alone"),
+        pytest.param(refers("z", "('zetas', 'id')"), id="tokens"),
+        pytest.param(refers("z", "Z.id"), id="an attribute"),
+        pytest.param(refers("z", "Z.__table__.c.id"), id="a column"),
+        pytest.param(refers("z", "'zetas.title'", ", link_to_name=True"), id="the name of a column with another key"),
+    ],
+)
+def test_a_foreign_key_may_be_written_in_many_ways(quick_site: Site, source: str) -> None:
+    title = "heading: orm.Mapped[int] = orm.mapped_column('title', key='heading', unique=True)"
+    quick_site.sub_app("zeta", models(model("Z", "zetas", title, "z: orm.Mapped[int | None]")))
+    quick_site.sub_app("alpha", models("from zeta.models import Z", model("A", "alphas", source)))
+    if source == refers("z", "'zetas'"):  # means the column of the same name
+        assert list(owners(quick_site)) == ["core", "zeta", "alpha"]
+        return
+    done = quick_site.run("init")
+    assert done.code == 0, done.err
+    assert list(owners(quick_site)) == ["core", "zeta", "alpha"]
+
+
+def test_a_foreign_key_into_adopted_metadata_is_given_as_a_column(quick_site: Site) -> None:
+    other = "import sqlalchemy as sa\nmine = sa.MetaData()\nt = sa.Table('others', mine, sa.Column('id', sa.Integer, primary_key=True))"
+    quick_site.sub_app("zeta", other, metadata=("zeta.models:mine",))
+    quick_site.sub_app("alpha", models("from zeta.models import t", model("A", "alphas", refers("o", "t.c.id"))))
+    done = quick_site.run("init")
+    assert done.code == 0, done.err
+    assert owners(quick_site) == {"core": ["users"], "zeta": ["others"], "alpha": ["alphas"]}
+
+
+CHILD = refers("parent", "'as_.id'")
+CYCLE = model("A", "as_", refers("b", "'bs_.id'")) + model("B", "bs_", refers("a", "'as_.id'"))
+ALTER = model("A", "as_", refers("b", "'bs_.id'", ", use_alter=True")) + model("B", "bs_", refers("a", "'as_.id'"))
+ODD = model("Order", "order", "select: orm.Mapped[str]", "Group: orm.Mapped[str]") + model(
+    "Ü", "Größe Ünï", "ß: orm.Mapped[str]"
+)
+NO_KEY = "sa.Table('log', Base.metadata, sa.Column('at', sa.DateTime), sa.Column('x', sa.Integer, index=True))"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(model("A", "as_", CHILD), id="self reference"),
+        pytest.param(CYCLE, id="cycle"),
+        pytest.param(ALTER, id="cycle with use_alter"),
+        pytest.param(ODD, id="reserved, mixed-case and non-ASCII names"),
+        pytest.param(NO_KEY, id="no primary key"),
+    ],
+)
+def test_awkward_tables_are_created_and_stay_as_they_are(quick_site: Site, database_url: str, source: str) -> None:
+    quick_site.sub_app("alpha", models(source))
+    env = {"OPAL_DATABASE__URL": database_url}
+    first, second = (quick_site.run("init", "--json", env=env) for _ in range(2))
+    assert (first.code, second.code) == (0, 0), (first.err, second.err, second.out)
+    tables = [[app["created"], app["present"]] for app in second.json["sub_apps"] if app["name"] == "alpha"]
+    assert tables == [[[], owners(quick_site)["alpha"]]]
+
+
+NOTE = (refers("t", "'betas.id'"), "task = orm.relationship({})")
+
+
+def two_tasks(site: Site, *lines: str, prefix: str = "") -> None:
+    """Install two sub-apps with a class ``Task`` each; the second refers to its own."""
+    site.sub_app("alpha", models(model("Task", "alphas")))
+    site.sub_app(
+        "beta", prefix + models(model("Task", "betas"), model("Note", "notes", refers("t", "'betas.id'"), *lines))
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "prefix"),
+    [
+        pytest.param("task = orm.relationship('Task')", "", id="text"),
+        pytest.param("task: orm.Mapped['Task'] = orm.relationship()", "", id="annotation"),
+        pytest.param("task: orm.Mapped[Task] = orm.relationship()", "from __future__ import annotations\n", id="lazy"),
+        pytest.param("task: orm.Mapped['list[Task]'] = orm.relationship(viewonly=True)", "", id="list"),
+    ],
+)
+def test_a_relationship_that_could_mean_two_classes_is_named(quick_site: Site, line: str, prefix: str) -> None:
+    two_tasks(quick_site, line, prefix=prefix)
+    assert complaint(quick_site) == (
+        "sub-app 'beta' (beta 1.0): the relationship Note.task says 'Task', "
+        "which could mean beta.models.Task or alpha.models.Task\n"
+        f"  where: beta/models.py:{9 if prefix else 8}\n"
+        "  mend:  write the whole path, as in relationship('beta.models.Task')"
+    )
+
+
+@pytest.mark.parametrize("argument", ["'beta.models.Task'", "lambda: Task", "Task"])
+def test_a_relationship_that_is_clear_is_fine(quick_site: Site, argument: str) -> None:
+    two_tasks(quick_site, f"task = orm.relationship({argument})")
+    done = quick_site.python("""
+        import sqlalchemy.orm
+        from opal_registry import Registry
+
+        suite = Registry().suite
+        sqlalchemy.orm.configure_mappers()
+    """)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_relationship_to_a_class_of_nobody_is_named(quick_site: Site) -> None:
+    lines = (refers("u", "'users.id'"), "u_: orm.Mapped['Usr'] = orm.relationship()")
+    quick_site.sub_app("alpha", models(model("A", "alphas", *lines)))
+    assert complaint(quick_site) == (
+        "sub-app 'alpha' (alpha 1.0): the relationship A.u_ says 'Usr', which is the name of no model\n"
+        "  where: alpha/models.py:4\n"
+        "  mend:  write 'User', or install the sub-app that defines it"
+    )
