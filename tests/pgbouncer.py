@@ -31,9 +31,11 @@ INSTALL = {
 CONSOLE = "pgbouncer"
 """The name under which PgBouncer itself answers."""
 
+PASSWORD = "console"
+"""That of ``postgres``, where users have passwords."""
+
 SETTINGS = {
     "admin_users": "postgres",
-    "auth_type": "trust",
     "ignore_startup_parameters": "extra_float_digits",
     "listen_addr": "127.0.0.1",
     "pool_mode": "transaction",
@@ -54,6 +56,7 @@ class PgBouncer(Server):
 
     Args:
         cluster: The server.
+        users: Users and their passwords; without any, everybody is let in.
 
     Raises:
         ProgramMissingError: If there is no ``pgbouncer``.
@@ -63,8 +66,8 @@ class PgBouncer(Server):
     _fast = signal.SIGTERM
     _immediate = signal.SIGKILL
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: Cluster, users: dict[str, str] | None = None) -> None:
+        self.cluster, self._users = cluster, users or {}
         self._pgbouncer = find_pgbouncer()
         super().__init__(find_account("postgres"), pid_file="pgbouncer.pid")
 
@@ -88,6 +91,12 @@ class PgBouncer(Server):
             pools = [dict(zip(names, row, strict=True)) for row in cursor]
         return sum(pool["cl_waiting"] for pool in pools if pool["database"] == database)
 
+    def let_in(self, user: str, password: str) -> None:
+        """Take another password for a user than before."""
+        self._users[user] = password
+        self._write_users()
+        self.execute("RELOAD")
+
     def create_database(self) -> str:
         """Create an empty database on the server, and return its name."""
         return self.cluster.create_database()
@@ -97,17 +106,22 @@ class PgBouncer(Server):
         self.cluster.drop_database(name)
 
     def _connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
-        return psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=CONSOLE, autocommit=True)
+        known = f"host=127.0.0.1 port={self.port} user=postgres password={PASSWORD} dbname={CONSOLE}"
+        return psycopg.connect(known, autocommit=True)
 
     def _initialise(self) -> None:
         self.data.mkdir()
         self._account.own(self.data)
-        (self.data / "users.txt").write_text('"postgres" ""\n')
+        self._write_users()
+
+    def _write_users(self) -> None:
+        lines = [f'"{user}" "{password}"\n' for user, password in {"postgres": PASSWORD, **self._users}.items()]
+        (self.data / "users.txt").write_text("".join(lines))
 
     def _command(self, port: int) -> list[str | Path]:
         self._listens_on = port
         files = {"auth_file": self.data / "users.txt", "pidfile": self._pid_file, "unix_socket_dir": self.folder}
-        settings = SETTINGS | files | {"listen_port": port}
+        settings = SETTINGS | files | {"listen_port": port, "auth_type": "md5" if self._users else "trust"}
         config = self.data / "pgbouncer.ini"
         lines = ["[databases]", f"* = host=127.0.0.1 port={self.cluster.port}", "[pgbouncer]"]
         config.write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in settings.items()), ""]))

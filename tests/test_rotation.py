@@ -12,6 +12,7 @@ from opal_registry.engines.errors.neutral import ConnectError
 from opal_registry.registry import Registry
 from tests.databases import registry_of
 from tests.mariadb import MariaDB
+from tests.pgbouncer import PgBouncer
 from tests.postgres import Cluster
 from tests.secret_manager import SecretManager
 
@@ -29,9 +30,17 @@ def registry_with(url: str, password: dict[str, str]) -> Registry:
     return registry_of(url, database={"url": url, "password": password, "pool": {"kind": "none"}})
 
 
-def sign_in(registry: Registry) -> None:
+def sign_in(registry: Registry, driver: str = "psycopg") -> None:
+    if driver == "asyncpg":
+        asyncio.run(sign_in_async(registry))
+        return
     with registry.engine().connect() as connection:
         assert connection.scalar(ASK) == 1
+
+
+async def sign_in_async(registry: Registry) -> None:
+    async with registry.async_engine().connect() as connection:
+        assert await connection.scalar(ASK) == 1
 
 
 class TestAnotherPassword:
@@ -54,10 +63,6 @@ class TestAnotherPassword:
     ) -> None:
         name = "projects/opal/secrets/db"
 
-        async def sign_in_async(registry: Registry) -> None:
-            async with registry.async_engine().connect() as connection:
-                assert await connection.scalar(ASK) == 1
-
         async def main(registry: Registry, manager: SecretManager) -> None:
             async with registry:
                 await asyncio.to_thread(registry.prepare)
@@ -74,6 +79,20 @@ class TestAnotherPassword:
                 registry = registry_with(role.url(user="turning").replace("psycopg", driver), {"gcp": name})
                 asyncio.run(main(registry, manager))
                 assert len(manager.asked) == 2
+
+    @pytest.mark.pgbouncer
+    @pytest.mark.parametrize("driver", ["psycopg", "pg8000", "asyncpg"])
+    def test_behind_pgbouncer_which_refuses_in_its_own_way(self, driver: str, role: Cluster, tmp_path: Path) -> None:
+        file = tmp_path / "password"
+        file.write_text("first")
+        with PgBouncer(role, users={"turning": "first"}) as pooler:
+            url = sa.make_url(pooler.url("postgres")).set(drivername=f"postgresql+{driver}", username="turning")
+            with registry_with(url.render_as_string(), {"file": str(file)}) as registry:
+                sign_in(registry, driver)
+                role.execute("ALTER ROLE turning PASSWORD 'second'")
+                pooler.let_in("turning", "second")
+                file.write_text("second")
+                sign_in(registry, driver)
 
     def test_on_mariadb(self, mariadb: MariaDB, mariadb_url: str, tmp_path: Path) -> None:
         mariadb.execute("CREATE OR REPLACE USER turning IDENTIFIED BY 'first'")

@@ -27,6 +27,9 @@ SETTING = re.compile(r"\bdatabase\.(?=[a-z])")
 NO_CODES = (0, 2003, 2026)
 """Numbers that drivers of MySQL give to all that may happen before a connection has come about, encrypted or not."""
 
+WORDY = {"", "08P01"}
+"""Where the text says more than the code: there is none, or it is the one that PgBouncer gives to most of what it says."""
+
 BROKEN_RULE, WRITER = "a row breaks a rule of its table", "mend what writes it"
 
 
@@ -53,9 +56,9 @@ class Meaning:
     neutral: type[sa.exc.DBAPIError] | None = None
 
     def fits(self, code: str, text: str) -> bool:
-        """Whether an error means this: by its code if it has one, else by its text."""
-        if not code or (code == "08P01" and "query_wait_timeout" in text):  # PgBouncer's code for most of what it says
-            return bool(self.text) and re.search(self.text, text, re.IGNORECASE) is not None
+        """Whether an error means this: by its code, or by its text where the code says nothing."""
+        if code in WORDY and self.text and re.search(self.text, text, re.IGNORECASE):
+            return True
         known = self.codes.split()
         return code in known or any(known_code in known for known_code in _classes(code))
 
