@@ -254,8 +254,7 @@ def make_arguments(address: Address, database: DatabaseSettings) -> dict[str, An
 
 def _make_tls_arguments(tls: SslSettings, *, is_psycopg: bool) -> dict[str, Any]:
     if is_psycopg:
-        given = {"sslmode": tls.mode, "sslrootcert": tls.root_cert, "sslcert": tls.cert, "sslkey": tls.key}
-        return {key: value for key, value in given.items() if value}
+        return tls.libpq
     if tls.mode == "disable":
         return {"ssl_disabled": True}
     if tls.mode in {None, "allow", "prefer"} and not (tls.root_cert or tls.cert):

@@ -14,6 +14,7 @@ from opal_registry.doctor import examine
 from opal_registry.engines.encryption import judge_encryption
 from opal_registry.engines.errors.failures import explain
 from opal_registry.engines.errors.neutral import ConnectError
+from opal_registry.errors import ConfigError
 from tests.databases import database_of, registry_of
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster
@@ -95,6 +96,7 @@ class TestPostgres:
     ) -> None:
         with EncryptingServer(postgres.port, Authority(tmp_path, "stranger").sign("127.0.0.1")) as server:
             said = refusal(driver, server.port, **full(authority))
+            assert "not known here" in refusal(driver, server.port, mode="require", root_cert=str(authority.cert))
         assert "signed by an authority that is not known here" in said
         assert "set database.ssl.root_cert" in said
 
@@ -114,6 +116,23 @@ class TestPostgres:
         with EncryptingServer(postgres.port, authority.sign("127.0.0.1"), needed=True) as server:
             connect(driver, server.port)
             refusal(driver, server.port, mode="disable")
+
+
+@pytest.mark.parametrize("driver", POSTGRES)
+def test_a_key_with_a_pass_phrase_is_told_and_asked_of_nobody(
+    driver: str, authority: Authority, postgres: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ada = authority.sign("ada", phrase=b"secret")
+    with EncryptingServer(postgres.port, authority.sign("127.0.0.1"), clients=authority.cert) as server:
+        with pytest.raises((ConnectError, ConfigError)) as caught:
+            connect(driver, server.port, **full(authority, cert=str(ada.cert), key=str(ada.key)))
+    said = str(
+        explain(caught.value, sa.make_url(f"{driver}://db.example"))
+        if isinstance(caught.value, ConnectError)
+        else caught.value
+    )
+    assert "must not need a pass phrase" in said
+    assert "pass phrase" not in "".join(capfd.readouterr())
 
 
 def test_a_key_that_others_may_read_is_told(authority: Authority, postgres: Cluster) -> None:
@@ -152,6 +171,11 @@ class TestDoctor:
             with registry_of(url, database={"url": url, "ssl": full(authority)}) as registry:
                 found = {each.check: each for each in examine(registry).findings}["encryption"]
         assert found.what.startswith("encrypted (up to what stands before the server)")
+
+    def test_knows_that_require_verifies_where_there_is_an_authority(self) -> None:
+        url = "postgresql://db.example/x"
+        settings = database_of(url, ssl={"mode": "require", "root_cert": "/ca.pem"})
+        assert "is verified, but not its name" in judge_encryption("TLSv1.3, X", settings, sa.make_url(url))[0]
 
     @pytest.mark.parametrize(
         ("found", "url", "said"),

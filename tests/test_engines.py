@@ -156,6 +156,7 @@ def test_tls_settings_reach_the_driver() -> None:
         ("asyncmy", "prefer", (ssl.CERT_NONE, False)),
         ("asyncmy", "verify-full", (ssl.CERT_REQUIRED, True)),
         ("asyncpg", "prefer", {"ssl": "prefer"}),
+        ("asyncpg", "require", (ssl.CERT_NONE, False)),
         ("asyncpg", "verify-ca", (ssl.CERT_REQUIRED, False)),
     ],
 )
@@ -180,6 +181,14 @@ def test_each_driver_is_told_of_encryption_in_its_own_way(driver: str, mode: str
 )
 def test_what_the_url_says_itself_counts(url: str, name: str, value: object) -> None:
     assert told(engine_of(url, ssl={"mode": "require"}))[name] == value
+
+
+@pytest.mark.parametrize("url", ["mysql://db/x?ssl_check_hostname=false", "mysql://db/x?ssl_cert=a.pem&ssl_key=a.key"])
+def test_an_option_of_the_url_leaves_out_nothing_that_ssl_demands(url: str) -> None:
+    said = refusal(url, ssl={"mode": "verify-full"})
+    assert "the URL holds an option that pymysql cannot use: ssl_" in said
+    assert ", because the section ssl says how to encrypt" in said
+    assert "mend:  correct what follows the '?' in the URL" in said
 
 
 def test_a_driver_that_cannot_be_loaded_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Self
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from tests.cloud_sql import pass_on
@@ -50,8 +50,8 @@ class Authority:
         made = made.add_extension(usage, critical=True)
         self.cert.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
-    def sign(self, name: str, *, days: int = 1) -> Certificate:
-        """A certificate for a host or a client, valid for so many days, which may be over."""
+    def sign(self, name: str, *, days: int = 1, phrase: bytes = b"") -> Certificate:
+        """A certificate for a host or a client, valid for so many days, which may be over; its key may need a pass phrase."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names: list[x509.GeneralName] = [x509.DNSName(name)]
@@ -62,7 +62,8 @@ class Authority:
         made = made.add_extension(identifier, critical=False)
         files = Certificate(self._folder / f"{name}{days}.pem", self._folder / f"{name}{days}.key")
         files.cert.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
-        files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        locked = BestAvailableEncryption(phrase) if phrase else NoEncryption()
+        files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
         files.key.chmod(0o600)
         return files
 

@@ -23,6 +23,9 @@ DISABLED: dict[str, dict[str, Any]] = {
 }
 """How drivers are told to do without encryption which they would try otherwise."""
 
+WHOLE = {"ssl", "ssl_context", "ssl_disabled"}
+"""Options of drivers that say all about encryption, so that they may stand in the URL instead of the section ``ssl``."""
+
 FALLS_BACK = {driver: {None, "allow", "prefer"} for driver in ("asyncpg", "pymysql")}
 """Drivers that can try encryption and do without; to the others ``prefer`` is the same as ``require``."""
 
@@ -39,8 +42,9 @@ def make_arguments(
         for_run: Whether the connection is for one run only: the server is told whose, and nothing is prepared on it.
 
     Raises:
+        sqlalchemy.exc.ArgumentError: If the URL and the section ``ssl`` both say something of encryption.
         OSError: If a certificate cannot be read.
-        ssl.SSLError: If it is none.
+        ssl.SSLError: If it is none, or its key needs a pass phrase.
     """
     driver = url.get_driver_name()
     arguments: dict[str, dict[str, Any]] = {
@@ -127,10 +131,10 @@ def _make_tls_arguments(url: sa.URL, tls: SslSettings | None) -> dict[str, Any]:
     if tls is None:
         return {}
     if driver == "psycopg":
-        given = {"sslmode": tls.mode, "sslrootcert": tls.root_cert, "sslcert": tls.cert, "sslkey": tls.key}
-        return {name: str(value) for name, value in given.items() if value is not None}
-    if any(name.startswith("ssl") for name in url.query):
-        return {}
+        return tls.libpq
+    beside = sorted(name for name in url.query if name.startswith("ssl") and name not in WHOLE)
+    if beside:
+        raise sa.exc.ArgumentError(f"{', '.join(beside)}, because the section ssl says how to encrypt")
     if tls.mode == "disable":
         return DISABLED.get(driver, {})
     if tls.mode in FALLS_BACK.get(driver, {None, "allow"}) and not (tls.root_cert or tls.cert):
@@ -141,7 +145,7 @@ def _make_tls_arguments(url: sa.URL, tls: SslSettings | None) -> dict[str, Any]:
 def _make_context(tls: SslSettings) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(tls.root_cert) if tls.root_cert else None)
     context.check_hostname = tls.mode == "verify-full"
-    context.verify_mode = ssl.CERT_REQUIRED if tls.mode in {"verify-ca", "verify-full"} else ssl.CERT_NONE
+    context.verify_mode = ssl.CERT_REQUIRED if tls.verifies else ssl.CERT_NONE
     if tls.cert:
-        context.load_cert_chain(str(tls.cert), str(tls.key) if tls.key else None)
+        context.load_cert_chain(tls.cert, tls.key, password="")  # or OpenSSL asks for one at the terminal
     return context

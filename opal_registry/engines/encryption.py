@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from opal_registry.engines.mysql import NAMES as MYSQL
-from opal_registry.settings.database import DatabaseSettings
+from opal_registry.settings.database import DatabaseSettings, SslSettings
 
 POSTGRES = sa.text("SELECT version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl")
 MYSQL_STATUS = sa.text("SHOW SESSION STATUS WHERE Variable_name IN ('Ssl_version', 'Ssl_cipher')")
@@ -54,14 +54,27 @@ def judge_encryption(found: str | None, settings: DatabaseSettings, url: sa.URL)
     """
     if settings.cloud_sql is not None and url.host == settings.cloud_sql.instance:
         return "encrypted by Google's connector, which verifies the instance", ""
-    mode = url.query.get("sslmode") or (settings.ssl.mode if settings.ssl else None) or "not set"
-    if found is not None and str(mode) in VERIFIED:
-        return f"encrypted ({found}); {VERIFIED[str(mode)]}", ""
+    mode = _find_mode(url, settings.ssl)
+    if found is not None and mode in VERIFIED:
+        return f"encrypted ({found}); {VERIFIED[mode]}", ""
     if _is_here(url):
         return f"{f'encrypted ({found})' if found else 'not encrypted'}, and the connection stays on this machine", ""
     if found is None:
         return f"what goes to {url.host} and comes back is not encrypted", MEND
     return f"encrypted ({found}), but nobody looks whose certificate that is (ssl.mode: {mode})", MEND
+
+
+def _find_mode(url: sa.URL, tls: SslSettings | None) -> str:
+    """What is demanded of the server, by the URL, or else by the settings.
+
+    Example:
+        >>> _find_mode(sa.make_url("postgresql://db.example"), SslSettings(mode="require", root_cert="ca.pem"))
+        'verify-ca'
+    """
+    said = url.query.get("sslmode") or url.query.get("ssl")
+    if said or tls is None:
+        return str(said or "not set")
+    return "verify-ca" if tls.verifies and tls.mode == "require" else tls.mode or "not set"
 
 
 def _is_here(url: sa.URL) -> bool:

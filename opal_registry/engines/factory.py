@@ -202,7 +202,7 @@ def _find_mistake(error: Exception, url: sa.URL, where: str) -> Problem:
         return Problem(f"SQLAlchemy knows no driver {url.drivername!r}", where, plain)
     if isinstance(error, OSError):
         what = f"the certificates under ssl cannot be used: {error.strerror or error}"
-        return Problem(what, where, "correct ssl.root_cert, ssl.cert and ssl.key")
+        return Problem(what, where, "correct ssl.root_cert, ssl.cert and ssl.key; the key must not need a pass phrase")
     what = f"the URL holds an option that {driver} cannot use: {str(error).partition('; ')[0]}"
     return Problem(what, where, "correct what follows the '?' in the URL")
 

@@ -42,6 +42,23 @@ class SslSettings(Section):
             raise fault(f"lacks {missing}", "write both cert and key, or neither")
         return self
 
+    @property
+    def verifies(self) -> bool:
+        """Whether the server's certificate is verified; ``require`` does so too where there is a ``root_cert``, as with libpq."""
+        return self.mode in {"verify-ca", "verify-full"} or (self.mode == "require" and self.root_cert is not None)
+
+    @property
+    def libpq(self) -> dict[str, str]:
+        """The same in the words of libpq, which without a pass phrase for the key would ask for it at the terminal.
+
+        Example:
+            >>> SslSettings(mode="require", cert="a.pem", key="a.key").libpq
+            {'sslmode': 'require', 'sslcert': 'a.pem', 'sslkey': 'a.key', 'sslpassword': 'none'}
+        """
+        phrase = None if self.key is None else "none"
+        given = {"sslmode": self.mode, "sslrootcert": self.root_cert, "sslcert": self.cert, "sslkey": self.key}
+        return {name: value for name, value in (given | {"sslpassword": phrase}).items() if value is not None}
+
 
 CONNECTION_NAME = r"^([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]*:[a-z][a-z0-9-]*[0-9]:[a-z][a-z0-9-]*$"
 """What Google calls a connection name; the name of every region ends with a digit, which that of no placeholder does."""

@@ -98,6 +98,7 @@ MEANINGS = (
     Meaning("", r"(hostname|IP address) mismatch|does not match host name", "the server's certificate is for another name", "connect by the name that it bears (database.host), or set database.ssl.mode to verify-ca"),
     Meaning("", r"self-signed certificate|unable to get (local )?issuer certificate|root certificate file .* does not exist", "the server's certificate was signed by an authority that is not known here", "set database.ssl.root_cert to the authority's certificate"),
     Meaning("", r"private key file .* access", "others may read the client's key", "chmod 600 what database.ssl.key names"),
+    Meaning("", r"could not load private key file", "the client's key cannot be used", "correct database.ssl.key; it must not need a pass phrase (openssl pkey -in KEY -out PLAIN takes it off)"),
     Meaning("", r"certificate required", "the server wants to see a certificate", "set database.ssl.cert and database.ssl.key"),
     Meaning("", r"SSL error: certificate verify failed", "the server's certificate has expired, or was signed by an authority that is not known here", "look at it (openssl s_client -starttls postgres -connect HOST:PORT), then renew it, or set database.ssl.root_cert"),
     Meaning("", r"does not support SSL|refuses SSL|rejected SSL upgrade|server doesn't support it|WRONG_VERSION_NUMBER", "the server does not encrypt", "let it (PostgreSQL: ssl = on), or take database.ssl.mode out where the network is safe"),
