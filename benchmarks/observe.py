@@ -8,7 +8,6 @@ SQLAlchemy for all engines of a process.
 import argparse
 import multiprocessing
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks.databases import MAJOR
 from benchmarks.environments import ROOT
 from benchmarks.machine import describe_machine
+from benchmarks.turns import BATCH, Ways, compare
 from opal_registry.engines.caller import Caller, caller
 from opal_registry.prometheus import export
 from opal_registry.registry import Registry
@@ -34,14 +34,10 @@ from opal_registry.telemetry import instrument
 from tests.postgres import Cluster
 
 PAGE = ROOT / "docs" / "benchmarks-observe.md"
-BATCH = 100
-"""Transactions in one turn."""
-
 ASK = sa.text("SELECT 1")
 NOTHING = "nothing"
 
 Watch = Callable[[Registry], None]
-Ways = dict[str, Callable[[], float]]
 
 
 def _nothing(_registry: Registry) -> None:
@@ -112,23 +108,6 @@ def _run(registry: Registry) -> float:
     return time.perf_counter() - began
 
 
-def compare(ways: Ways, rounds: int) -> dict[str, tuple[float, float]]:
-    """Microseconds of one transaction, and the median ratio to not being observed, by way."""
-    for run in ways.values():
-        run()  # modules are imported, the connection is made
-    found: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(rounds):
-        for way in list(ways)[:: 1 if number % 2 else -1]:
-            found[way].append(ways[way]())
-    return {
-        way: (
-            statistics.median(times) / BATCH * 1e6,
-            statistics.median(one / base for one, base in zip(times, found[NOTHING], strict=True)),
-        )
-        for way, times in found.items()
-    }
-
-
 def iter_page(results: dict[str, dict[str, tuple[float, float]]], rounds: int) -> Iterator[str]:
     """The page, line by line."""
     yield "# Benchmark of being observed\n"
@@ -160,7 +139,7 @@ def main(argv: list[str]) -> int:
         }
         for name, url in urls.items():
             with ExitStack() as ways:
-                results[name] = compare(make_ways(url, ways), chosen.rounds)
+                results[name] = compare(make_ways(url, ways), chosen.rounds, to=NOTHING)
     page = "\n".join(iter_page(results, chosen.rounds)) + "\n"
     chosen.output.write_text(page)
     print(page)

@@ -7,7 +7,6 @@ and on one core, so that what else the machine does, and where it wakes a server
 import argparse
 import asyncio
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,19 +21,14 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from benchmarks.databases import MAJOR
 from benchmarks.environments import ROOT
 from benchmarks.machine import describe_machine
+from benchmarks.turns import BATCH, Ways, compare
 from opal_registry.engines.pools.patience import ping_idle
 from tests.mariadb import MariaDB
 from tests.postgres import Cluster
 
 PAGE = ROOT / "docs" / "benchmarks-pools.md"
-BATCH = 100
-"""Transactions in one turn."""
-
 ASK = sa.text("SELECT 1")
 WITHOUT, IDLE, PRE_PING = "no test", "`pool.ping_after: 1s`", "`pool_pre_ping`"
-
-Ways = dict[str, Callable[[], float]]
-"""What runs one batch and says how many seconds it took, by the way of testing."""
 
 
 def _make_options(way: str) -> dict[str, Any]:
@@ -84,24 +78,6 @@ def _make_async_way(url: str, way: str, runner: asyncio.Runner, stack: ExitStack
     return lambda: runner.run(batch())
 
 
-def compare(ways: Ways, rounds: int) -> dict[str, tuple[float, float]]:
-    """Microseconds of one transaction, and the median ratio to doing without a test, by way."""
-    for run in ways.values():
-        run()  # the connection is made
-    found: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(rounds):
-        order = list(ways) if number % 2 else list(ways)[::-1]
-        for way in order:
-            found[way].append(ways[way]())
-    return {
-        way: (
-            statistics.median(times) / BATCH * 1e6,
-            statistics.median(one / base for one, base in zip(times, found[WITHOUT], strict=True)),
-        )
-        for way, times in found.items()
-    }
-
-
 def iter_page(results: dict[str, dict[str, tuple[float, float]]], rounds: int) -> Iterator[str]:
     """The page, line by line."""
     yield "# Benchmark of testing connections\n"
@@ -136,7 +112,7 @@ def main(argv: list[str]) -> int:
             f"PostgreSQL {MAJOR}, asyncpg": make_async_ways(urls["asyncpg"], stack),
             "MariaDB, PyMySQL": make_ways(mariadb.url("mysql"), stack),
         }
-        results = {name: compare(ways, chosen.rounds) for name, ways in everybody.items()}
+        results = {name: compare(ways, chosen.rounds, to=WITHOUT) for name, ways in everybody.items()}
     page = "\n".join(iter_page(results, chosen.rounds)) + "\n"
     chosen.output.write_text(page)
     print(page)

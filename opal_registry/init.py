@@ -168,15 +168,10 @@ def init(
         for run in runs:
             with of_bind(run.bind):
                 run.apply(image, step, announce)
-    reports = [report for run in runs for report in run.reports(dry_run=dry_run)]
-    return InitReport(
-        databases={run.bind: str(run) for run in runs},
-        sub_apps=_in_order(apps, reports),
-        quarantined=suite.quarantined,
-        bookkeeping=tuple(statement for run in runs for statement in run.bookkeeping()) if dry_run else (),
-        dry_run=dry_run,
-        seconds=time.perf_counter() - started,
-    )
+    sub_apps = _in_order(apps, [report for run in runs for report in run.reports(dry_run=dry_run)])
+    databases, seconds = {run.bind: str(run) for run in runs}, time.perf_counter() - started
+    bookkeeping = tuple(statement for run in runs for statement in run.bookkeeping()) if dry_run else ()
+    return InitReport(databases, sub_apps, suite.quarantined, bookkeeping, dry_run=dry_run, seconds=seconds)
 
 
 class _Run:

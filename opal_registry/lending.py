@@ -7,6 +7,7 @@ coroutine function here, and says to the exit stack of the request, which FastAP
 import asyncio
 import inspect
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,7 +32,7 @@ STACKS: dict[Until, str] = {"response": "fastapi_inner_astack", "function": "fas
 """Where FastAPI keeps, in the scope of a request, what is to be done then."""
 
 
-class _Dependency:
+class _Dependency(ABC):
     """What FastAPI calls for a session, and others may call as the generator function that it is to them.
 
     Its signature names the request's type when FastAPI asks for it: applications without FastAPI do not import it.
@@ -57,8 +58,9 @@ class _Dependency:
         caller.set(_find_caller(registry, request.scope))
         return await self._lend(registry, request.scope)
 
+    @abstractmethod
     async def _lend(self, registry: Registry, scope: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        """A session that is given back when the time has come."""
 
     def _intent(self, method: str | None) -> Intent:
         if self._read_only:

@@ -8,13 +8,12 @@ Needs the extra ``otel``.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from opal_registry.engines.watching.metering import Metering
+from opal_registry.engines.watching.metering import Level, Metering
 from opal_registry.registry import Registry
 
 POOL, STATE, SYSTEM, ERROR = (
@@ -29,8 +28,6 @@ BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
 https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 """
-
-SYSTEMS = {"sqlite": "sqlite", "postgresql": "postgresql", "mysql": "mysql", "mariadb": "mariadb"}
 
 
 class _Meters:
@@ -54,7 +51,7 @@ class _Meters:
 class _Meter:
     def __init__(self, meters: _Meters, bind: str, system: str) -> None:
         self._meters, self._pool = meters, {POOL: bind}
-        self._query = {SYSTEM: SYSTEMS[system], POOL: bind}
+        self._query = {SYSTEM: system, POOL: bind}
 
     def waited(self, seconds: float) -> None:
         self._meters.wait.record(seconds, self._pool)
@@ -105,7 +102,7 @@ def _create_histogram(meter: metrics.Meter, name: str, description: str) -> metr
 
 
 def _observe(
-    metering: Metering, read: Callable[[Any], Iterator[Observation]]
+    metering: Metering, read: Callable[[Level], Iterator[Observation]]
 ) -> Callable[[CallbackOptions], Iterator[Observation]]:
     def observe(_options: CallbackOptions) -> Iterator[Observation]:
         for level in metering.iter_levels():
@@ -114,10 +111,10 @@ def _observe(
     return observe
 
 
-def _count(level: Any) -> Iterator[Observation]:
+def _count(level: Level) -> Iterator[Observation]:
     yield Observation(level.used, {POOL: level.bind, STATE: "used"})
     yield Observation(level.idle, {POOL: level.bind, STATE: "idle"})
 
 
-def _limit(level: Any) -> Iterator[Observation]:
+def _limit(level: Level) -> Iterator[Observation]:
     yield Observation(level.limit, {POOL: level.bind})

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 
 from opal_registry.engines.caller import Caller, caller
+from opal_registry.engines.watching.observing import time_statements
 from opal_registry.engines.watching.tags import make_tag
 from opal_registry.init import init
 from opal_registry.logs import JsonFormatter
@@ -61,6 +62,15 @@ class TestSlowStatements:
             with registry.engine().connect() as connection, pytest.raises(sa.exc.DBAPIError):
                 connection.exec_driver_sql("SELECT no_such_column")
         assert any("SELECT no_such_column" in record.message for record in slow_ones(caplog))
+
+    def test_whose_rows_cannot_be_read_are_told_of_once(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with registry_of(f"sqlite:///{tmp_path / 'x.db'}", observe={"slow_query": "0.001ms"}) as registry:
+            counted: list[object] = []
+            time_statements(registry.engine(), lambda _context, _seconds, error: counted.append(error))
+            with pytest.raises(sa.exc.OperationalError), registry.engine().connect() as connection:
+                connection.exec_driver_sql("SELECT CAST(x'ff' AS TEXT)").all()
+        assert len([record for record in slow_ones(caplog) if "x'ff'" in record.message]) == 1
+        assert counted.count(None) == len(counted) == 1
 
     def test_have_to_be_named_before_they_are_explained(self) -> None:
         with pytest.raises(ValueError, match="has explain without slow_query"):

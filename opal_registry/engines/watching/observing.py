@@ -14,9 +14,6 @@ from opal_registry.engines.watching.explaining import Explainer
 from opal_registry.engines.watching.tags import tag
 from opal_registry.settings.model import Settings
 
-BEGAN = "opal_began"
-"""Under this name the context of a statement has the time when it was sent."""
-
 CONTEXT = 4
 """Which argument of an event of a cursor is the context of the statement."""
 
@@ -54,19 +51,21 @@ def time_statements(engine: sa.Engine, told: Told) -> None:
         engine: The engine; for asyncio its ``sync_engine``.
         told: Is called after each one.
     """
+    mine = f"opal_began_{id(told)}"  # of each who listens: a context is shared
 
     def before(*arguments: Any) -> None:
-        setattr(arguments[CONTEXT], BEGAN, time.perf_counter())
+        arguments[CONTEXT].__dict__[mine] = time.perf_counter()
+
+    def end(context: ExecutionContext | None, error: BaseException | None) -> None:
+        began = None if context is None else context.__dict__.pop(mine, None)
+        if context is not None and began is not None:  # else it was under way when we came, or has been told of
+            told(context, time.perf_counter() - began, error)
 
     def after(*arguments: Any) -> None:
-        context = arguments[CONTEXT]
-        if (began := getattr(context, BEGAN, None)) is not None:  # it may have been under way when we came
-            told(context, time.perf_counter() - began, None)
+        end(arguments[CONTEXT], None)
 
     def failed(error: sa.ExceptionContext) -> None:
-        began = getattr(error.execution_context, BEGAN, None)
-        if began is not None and error.execution_context is not None:
-            told(error.execution_context, time.perf_counter() - began, error.original_exception)
+        end(error.execution_context, error.original_exception)
 
     sa.event.listen(engine, "before_cursor_execute", before)
     sa.event.listen(engine, "after_cursor_execute", after)
