@@ -184,6 +184,12 @@ WRONG = [
         "database.password must be text or a reference, not a list",
         "quotes",
     ),
+    (
+        "database: {url: 'x:', user: {env: DB_USER}}",
+        "database.user is no secret, and cannot be a reference",
+        "write its value, or set OPAL_DATABASE__USER",
+    ),
+    ("database: {url: 'x:', password: {file: ''}}", "database.password {file: ...} must hold text", "reference"),
     ("database: {driver: p, name: yes}", "database.name must be text, but it is read as a truth value", "quotes"),
     ("database: {driver: p, name: 2024-01-01}", "database.name: YAML reads this as a date", "put text in quotes"),
     ("database: {driver: p, name: n, port: 0}", "database.port cannot be 0", "at least 1"),

@@ -12,13 +12,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from opal_registry.errors import Problem
-from opal_registry.secrets import MASK, Secret, mask_url, type_name
+from opal_registry.secrets import MASK, REFERENCES, Secret, mask_url, type_name
 from opal_registry.settings import database, model
 from opal_registry.settings.database import DatabaseSettings
 from opal_registry.settings.kinds import SECONDS
 from opal_registry.settings.layers import Key, Merged
 from opal_registry.settings.model import Settings
-from opal_registry.settings.origin import dotted
+from opal_registry.settings.origin import dotted, variable_name
 from opal_registry.settings.shape import keys_of, shape_at
 
 _LATER = {"shards": "shards come with a later release"}
@@ -33,6 +33,8 @@ def problem_of(error: ErrorDetails, merged: Merged) -> Problem:
         return unknown_key(path, merged)
     if error["type"] == "missing":
         what, mend = "is missing", f"add it to {dotted(path[:-1])}"
+    elif _is_reference(error["input"]) and shape_at(path) is not Secret:
+        what, mend = "is no secret, and cannot be a reference", f"write its value, or set {variable_name(path)}"
     elif error["type"] == "opal":
         what, mend = context["what"], context["mend"]
     else:
@@ -41,6 +43,10 @@ def problem_of(error: ErrorDetails, merged: Merged) -> Problem:
         mend += _set_aside(path, merged)
     place = path[:-1] if error["type"] == "missing" else path
     return Problem(f"{dotted(path)} {what}", where=where_is(place, merged), mend=mend)
+
+
+def _is_reference(value: object) -> bool:
+    return isinstance(value, Mapping) and len(value) == 1 and value.keys() <= set(REFERENCES)
 
 
 def _type_problem(kind: str, value: Any, context: Mapping[str, Any], path: Key) -> tuple[str, str]:

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+PREFIX = "OPAL_"
+"""What variables that set a key begin with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -35,3 +38,13 @@ def dotted(path: Iterable[object]) -> str:
         'database.replicas[0].url'
     """
     return "".join(f"[{key}]" if str(key).isdigit() else f".{key}" for key in path).removeprefix(".")
+
+
+def variable_name(path: Iterable[str]) -> str:
+    """The variable that sets a key.
+
+    Example:
+        >>> variable_name(("database", "pool", "size"))
+        'OPAL_DATABASE__POOL__SIZE'
+    """
+    return PREFIX + "__".join(path).upper()

@@ -18,7 +18,7 @@ from opal_registry.settings.explain import describe, problem_of, reserved_in_use
 from opal_registry.settings.kinds import PLAIN_NAME
 from opal_registry.settings.layers import Key, Layer, Leaf, Merged, Reading, anchor_url, merge, sqlite_path
 from opal_registry.settings.model import DEFAULT_BIND, Settings
-from opal_registry.settings.origin import Origin, dotted
+from opal_registry.settings.origin import Origin, dotted, variable_name
 from opal_registry.settings.shape import shape_at
 from opal_registry.settings.variables import (
     Variable,
@@ -26,7 +26,6 @@ from opal_registry.settings.variables import (
     dotenv_variables,
     environment_variables,
     secret_file_variables,
-    variable_name,
 )
 
 DEFAULT_FILE = Path("config/opal.yaml")

@@ -12,10 +12,9 @@ from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import REFERENCES, Secret
 from opal_registry.settings.database import DatabaseSettings
 from opal_registry.settings.layers import Key, Layer, Leaf, Reading
-from opal_registry.settings.origin import Origin, dotted
+from opal_registry.settings.origin import PREFIX, Origin, dotted, variable_name
 from opal_registry.settings.shape import iter_paths, keys_of, shape_at
 
-PREFIX = "OPAL_"
 TEST_PREFIX = "OPAL_TEST_"
 SPECIAL = ("OPAL_CONFIG", "OPAL_ENV", "OPAL_SECRETS_DIR")
 LEGACY = ("DATABASE_URL", "SQLALCHEMY_DATABASE_URL")
@@ -214,16 +213,6 @@ def _overlapping(path: Key, leaf: Leaf, layer: Layer) -> list[tuple[Key, Leaf]]:
         if (known == path and before.value != leaf.value)
         or (known != path and {} not in (leaf.value, before.value) and known[: len(path)] == path[: len(known)])
     ]
-
-
-def variable_name(path: Key | list[str]) -> str:
-    """The variable that sets a key.
-
-    Example:
-        >>> variable_name(("database", "pool", "size"))
-        'OPAL_DATABASE__POOL__SIZE'
-    """
-    return PREFIX + "__".join(path).upper()
 
 
 def _known_names(path: Key) -> list[str]:
