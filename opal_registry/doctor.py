@@ -1,5 +1,6 @@
 """What may go wrong between an application and its databases, looked for before it does. Changes nothing."""
 
+import asyncio
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from opal_registry.budget import Budget
-from opal_registry.engines.encryption import find_encryption, judge_encryption
+from opal_registry.engines.encryption import find_encryption, find_encryption_async, judge_encryption
 from opal_registry.engines.errors.failures import explained, of_bind
-from opal_registry.engines.factory import for_looking
+from opal_registry.engines.factory import for_looking, make_async_engine
 from opal_registry.engines.mysql import NAMES as MYSQL
+from opal_registry.engines.url import is_async, make_url
 from opal_registry.errors import DatabaseError
 from opal_registry.ping import Pulse, ping_one
 from opal_registry.registry import Registry
@@ -216,9 +218,14 @@ def check_pooler(patient: Patient) -> Iterator[Outcome]:
 
 def check_encryption(patient: Patient) -> Iterator[Outcome]:
     """Whether anybody on the way can read what is said, or say it in the server's place."""
-    if patient.dialect != "sqlite":
+    if patient.dialect == "sqlite":
+        return
+    settings = patient.settings
+    if is_async(settings):
+        found = asyncio.run(find_encryption_async(make_async_engine(settings)))
+    else:
         found = find_encryption(patient.connection)
-        yield judge_encryption(found, patient.settings, patient.connection.engine.url)
+    yield judge_encryption(found, settings, make_url(settings, use_async=is_async(settings)))
 
 
 CHECKS: dict[str, Check] = {

@@ -58,7 +58,7 @@ def read(kind: str, target: str, environ: Mapping[str, str] | None = None) -> st
     """
     what, text = READERS[kind](target, os.environ if environ is None else environ)
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
-    if not text:
+    if not text.strip():
         raise _error(f"{what} is empty", "write the secret into it")
     return text
 
@@ -75,7 +75,7 @@ def _read_file(target: str, _environ: Mapping[str, str]) -> tuple[str, str]:
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
-        text = data.decode()
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise _error(f"the file {path} does not exist", "create it, or correct the reference") from None
     except IsADirectoryError:

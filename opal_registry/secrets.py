@@ -19,29 +19,42 @@ MASK = "********"
 REFERENCES = tuple(READERS)
 HOW_TO_WRITE = "write text in quotes, or a reference: {file: path}, {env: NAME}, {keyring: SERVICE/USER} or {gcp: NAME}"
 
-_SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|api_?key)[^=&]*=)[^&]*", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    r"([?&][^=&]*(?:pass|pwd|secret|token|api_?key)[^=&]*=)[^&]*|([?&]options=)[^&]*(?:pass|pwd|secret|token)[^&]*",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"(?:\[[^\]/?]*\]|[^:/?\[\]]*)(?::(?:\d*|port))?(?:,|[/?]|\Z)", re.IGNORECASE)
+"""What may stand before the path of a URL without a user: a host, or several, and a port or the word that an example has for it."""
 
 
 def mask_url(text: str) -> str:
     """Hide the password, and the query parameters that look secret, of a database URL.
 
-    A password with an unescaped ``@`` makes a URL ambiguous; everything up to the last ``@`` is hidden then. Text that is
-    no URL is hidden as a whole.
+    A password with an unescaped ``@`` makes a URL ambiguous; everything up to the last ``@`` is hidden then. Without any ``@``
+    everything is hidden that follows a ``:`` and is no port. Text that is no URL is hidden as a whole.
 
     Example:
         >>> mask_url("postgresql://app:hunter2@db/suite?sslmode=require&sslpassword=x")
         'postgresql://app:********@db/suite?sslmode=require&sslpassword=********'
+        >>> mask_url("postgresql://app:hunter2/suite"), mask_url("postgresql://db:5432/suite")
+        ('postgresql://app:********', 'postgresql://db:5432/suite')
         >>> mask_url("sqlite:////srv/opal_suite.db")
         'sqlite:////srv/opal_suite.db'
     """
     scheme, separator, rest = text.partition("://")
     if not separator or not re.fullmatch(r"[\w+.-]+", scheme):
         return MASK
-    user_info, at, address = rest.rpartition("@")
-    if at and ":" in user_info and not scheme.startswith("sqlite"):
-        rest = f"{user_info.partition(':')[0]}:{MASK}@{address}"
-    masked = _SECRET_PARAMETER.sub(lambda match: match[1] + MASK, rest)
+    if not scheme.startswith("sqlite"):
+        rest = _mask_password(rest)
+    masked = _SECRET_PARAMETER.sub(lambda match: (match[1] or match[2]) + MASK, rest)
     return f"{scheme}://{masked}"
+
+
+def _mask_password(rest: str) -> str:
+    user_info, at, address = rest.rpartition("@")
+    if not at:
+        return rest if _ADDRESS.match(rest) else f"{rest.partition(':')[0]}:{MASK}"
+    return f"{user_info.partition(':')[0]}:{MASK}@{address}" if ":" in user_info else rest
 
 
 class Secret:
@@ -112,6 +125,11 @@ class Secret:
             what = f"{self.key}: {problem.what}" if self.key else problem.what
             raise ConfigError(replace(problem, what=what, where=self.where)) from None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it is written: what a reference led to, and the environment it was looked up in, stay here."""
+        reference = {self.kind: self.target} if self.kind else {}
+        return _remake, (None if self.kind else self._text, self.key, self.where, reference)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self._identity == other._identity
 
@@ -180,6 +198,10 @@ class Secret:
             for kind in REFERENCES
         ]
         return {"anyOf": [{"type": "string", "minLength": 1}, *references]}
+
+
+def _remake(text: str | None, key: str, where: str, reference: dict[str, str]) -> Secret:
+    return Secret(text, key=key, where=where, environ=None, **reference)
 
 
 def type_name(value: object) -> str:

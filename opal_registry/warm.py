@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 from opal_registry.secrets import mask_url
 from opal_registry.settings.database import DatabaseSettings, SslSettings
+from opal_registry.settings.kinds import CONTROL
 from opal_registry.settings.model import Settings
 
 READS = 1
@@ -198,6 +199,8 @@ def make_address(database: DatabaseSettings) -> Address:
     hosts = address.query.get("host", "")
     if ":" in hosts and not hosts.startswith("/"):
         raise UncertainError
+    if CONTROL.search(f"{address.user}{address.password}{address.database}"):
+        raise UncertainError
     if address.dialect == "sqlite" and (address.host or "mode=memory" in address.database):
         raise UncertainError
     return address
@@ -245,19 +248,21 @@ def make_arguments(address: Address, database: DatabaseSettings) -> dict[str, An
     given = {named.get(key, key): getattr(address, key) for key in ("host", "port", "user", "password", "database")}
     name = database.application_name or NAME
     ours = {"application_name": name} if is_psycopg else {"program_name": name, "charset": "utf8mb4"}
-    ours |= _make_tls_arguments(database.ssl, is_psycopg=is_psycopg) if database.ssl else {}
+    ours |= _make_tls_arguments(address, database.ssl) if database.ssl else {}
     if not is_psycopg and address.host and address.host.startswith("/"):
         ours["unix_socket"] = address.host
     wait = max(1, round(min(database.connect_timeout, LONGEST_WAIT)))
     return {key: value for key, value in given.items() if value} | ours | address.query | {"connect_timeout": wait}
 
 
-def _make_tls_arguments(tls: SslSettings, *, is_psycopg: bool) -> dict[str, Any]:
-    if is_psycopg:
+def _make_tls_arguments(address: Address, tls: SslSettings) -> dict[str, Any]:
+    if tls.key or any(name.startswith("ssl") for name in address.query):  # a key may need a pass phrase
+        raise UncertainError
+    if address.driver == "psycopg":
         return tls.libpq
     if tls.mode == "disable":
         return {"ssl_disabled": True}
-    if tls.mode in {None, "allow", "prefer"} and not (tls.root_cert or tls.cert):
+    if tls.mode in {None, "allow", "prefer"}:
         return {}
     raise UncertainError
 

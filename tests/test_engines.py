@@ -1,6 +1,7 @@
 """Engines: made from settings without connecting, with the right driver, pool and options."""
 
 import asyncio
+import re
 import ssl
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from opal_registry.errors import ConfigError
 from opal_registry.settings.database import DatabaseSettings
 from tests.databases import database_of, engine_of
 from tests.postgres import Cluster
+from tests.tls import Authority
 
 HARD_PASSWORDS = [
     "p%41ss",
@@ -120,9 +122,9 @@ def test_an_option_that_the_driver_cannot_use_is_refused(url: str, what: str) ->
 
 
 def test_certificates_that_are_not_there_are_refused() -> None:
-    said = refusal("mysql://db/x", ssl={"mode": "verify-full", "root_cert": "/no/such.pem"})
-
-    assert "the certificates under ssl cannot be used: No such file or directory" in said
+    for driver in ("mysql", "postgresql", "postgresql+pg8000"):
+        said = refusal(f"{driver}://db/x", ssl={"mode": "verify-full", "root_cert": "/no/such.pem"})
+        assert "the file /no/such.pem cannot be used to encrypt: No such file or directory" in said
 
 
 def told(engine: sa.Engine) -> dict[str, Any]:
@@ -139,9 +141,22 @@ def told(engine: sa.Engine) -> dict[str, Any]:
     return seen
 
 
-def test_tls_settings_reach_the_driver() -> None:
-    seen = told(engine_of("postgresql://db/x", ssl={"mode": "verify-full", "root_cert": "/ca.pem"}))
-    assert (seen["sslmode"], seen["sslrootcert"], seen["connect_timeout"]) == ("verify-full", "/ca.pem", 10)
+def test_tls_settings_reach_the_driver(tmp_path: Path) -> None:
+    root_cert = str(Authority(tmp_path).cert)
+    seen = told(engine_of("postgresql://db/x", ssl={"mode": "verify-full", "root_cert": root_cert}))
+    assert (seen["sslmode"], seen["sslrootcert"], seen["connect_timeout"]) == ("verify-full", root_cert, 10)
+
+
+def test_files_that_hold_something_else_are_named(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    ada, bob = authority.sign("ada"), authority.sign("bob")
+    for cert, key, what in [
+        (ada.key, ada.key, f"the file {ada.key} cannot be used to encrypt: it holds no certificate (PEM)"),
+        (ada.cert, ada.cert, f"the file {ada.cert} cannot be used to encrypt: it holds no private key (PEM)"),
+        (ada.cert, bob.key, f"the file {bob.key} cannot be used to encrypt: it is not the key of {ada.cert}"),
+        (ada.cert, tmp_path, f"the file {tmp_path} cannot be used to encrypt: Is a directory"),
+    ]:
+        assert what in refusal("postgresql://db/x", ssl={"mode": "require", "cert": str(cert), "key": str(key)})
 
 
 @pytest.mark.parametrize(
@@ -174,19 +189,55 @@ def test_each_driver_is_told_of_encryption_in_its_own_way(driver: str, mode: str
     [
         ("postgresql://db/x?application_name=mine&connect_timeout=3", "application_name", "mine"),
         ("postgresql://db/x?application_name=mine&connect_timeout=3", "connect_timeout", "3"),
-        ("postgresql://db/x?sslmode=disable", "sslmode", "disable"),
         ("mysql://db/x?charset=latin1", "charset", "latin1"),
         ("mysql://db/x?connect_timeout=3", "connect_timeout", 3),
     ],
 )
 def test_what_the_url_says_itself_counts(url: str, name: str, value: object) -> None:
-    assert told(engine_of(url, ssl={"mode": "require"}))[name] == value
+    assert told(engine_of(url))[name] == value
 
 
-@pytest.mark.parametrize("url", ["mysql://db/x?ssl_check_hostname=false", "mysql://db/x?ssl_cert=a.pem&ssl_key=a.key"])
+@pytest.mark.parametrize("driver", ["pg8000", "asyncpg"])
+def test_every_driver_of_postgresql_knows_the_words_of_libpq(driver: str) -> None:
+    url = sa.make_url(f"postgresql+{driver}://db/x?sslmode=require")
+    (context,) = [
+        each for each in make_arguments(url, database_of(str(url))).values() if isinstance(each, ssl.SSLContext)
+    ]
+    assert context.verify_mode == ssl.CERT_NONE
+
+
+def test_libpq_is_told_in_its_words_what_asyncpg_calls_ssl() -> None:
+    assert told(engine_of("postgresql+asyncpg://db/x?ssl=require"))["sslmode"] == "require"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db/x?foo=1",
+        "postgresql+pg8000://db/x?foo=1",
+        "mysql://db/x?sslmode=require",
+        "mysql://db/x?ssl_disabled=false",
+        "mysql://db/x?ssl=true",
+        "postgresql+pg8000://db/x?ssl_context=false",
+    ],
+)
+def test_an_option_that_no_driver_knows_is_refused_before_anything_is_connected(url: str) -> None:
+    said = refusal(url)
+    assert "the URL holds an option that" in said
+    assert next(iter(sa.make_url(url).query)) in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db/x?sslmode=disable",
+        "mysql://db/x?ssl_check_hostname=false",
+        "mysql://db/x?ssl_cert=a.pem&ssl_key=a.key",
+    ],
+)
 def test_an_option_of_the_url_leaves_out_nothing_that_ssl_demands(url: str) -> None:
     said = refusal(url, ssl={"mode": "verify-full"})
-    assert "the URL holds an option that pymysql cannot use: ssl_" in said
+    assert re.search("the URL holds an option that (pymysql|psycopg) cannot use: ssl", said)
     assert ", because the section ssl says how to encrypt" in said
     assert "mend:  correct what follows the '?' in the URL" in said
 

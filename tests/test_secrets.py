@@ -1,12 +1,15 @@
 """What must not be seen is not seen; what is referred to is found, or its absence explained."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 
+from opal_registry.engines.factory import make_engine
 from opal_registry.errors import ConfigError
 from opal_registry.secrets import Secret, mask_url
 from opal_registry.settings.sources import describe, load_settings
+from tests.databases import database_of
 
 HARD = [
     "12345",
@@ -97,6 +100,53 @@ class TestAnyPasswordSurvives:
 )
 def test_urls_are_shown_without_their_password(url: str, shown: str) -> None:
     assert mask_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://app:hunter2", "postgresql://app:********"),
+        ("postgresql://app:hunter2127.0.0.1:5432/x", "postgresql://app:********"),
+        ("postgresql+psycopg://:hunter2:5432/x", "postgresql+psycopg://:********"),
+        ("postgresql://[::1]:5432/x", "postgresql://[::1]:5432/x"),
+        ("postgresql://a:5432,b:5433/x", "postgresql://a:5432,b:5433/x"),
+        (
+            "postgresql://db/x?options=-c%20a.password=hunter2&sslmode=require",
+            "postgresql://db/x?options=********&sslmode=require",
+        ),
+        ("postgresql://db/x?options=-c%20search_path=opal", "postgresql://db/x?options=-c%20search_path=opal"),
+    ],
+)
+def test_a_password_is_hidden_where_the_host_is_missing_too(url: str, shown: str) -> None:
+    assert mask_url(url) == shown
+
+
+def test_a_pickle_holds_a_reference_and_not_what_it_led_to() -> None:
+    environ = {"DB_PASSWORD": "hunter2", "OTHER": "hunter3"}
+    secret = Secret(env="DB_PASSWORD", environ=environ, key="database.password", where="opal.yaml:3")
+    assert secret.get_secret_value() == "hunter2"
+    pickled = pickle.dumps(secret)
+    assert b"hunter" not in pickled
+    again = pickle.loads(pickled)
+    assert (again, again.key, again.where) == (secret, "database.password", "opal.yaml:3")
+    assert pickle.loads(pickle.dumps(Secret("hunter2"))).get_secret_value() == "hunter2"
+
+
+def test_a_byte_order_mark_is_none_of_the_secret(tmp_path: Path) -> None:
+    file = tmp_path / "pw"
+    file.write_bytes(b"\xef\xbb\xbfhunter2\r\n")
+    assert Secret(file=str(file)).get_secret_value() == "hunter2"
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "pg8000"])
+def test_a_nul_in_a_secret_is_refused_and_sent_to_nobody(driver: str, tmp_path: Path) -> None:
+    file = tmp_path / "pw"
+    file.write_bytes(b"hunter2\0")
+    settings = database_of(
+        f"postgresql+{driver}://app@127.0.0.1:1/x", password={"file": str(file)}, ssl={"mode": "require"}
+    )
+    with pytest.raises(ConfigError, match="the password holds a character that cannot be seen"):
+        make_engine(settings)
 
 
 def test_one_newline_at_the_end_of_a_file_does_not_belong_to_the_secret(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_an_awkward_directory_is_escaped(tmp_path: Path) -> None:
 
 
 def test_other_paths_are_relative_to_the_file_too(tmp_path: Path) -> None:
-    text = "database: {url: 'postgresql://db/x', ssl: {root_cert: ca.pem}, password: {file: pw}}\n"
+    text = "database: {url: 'postgresql://db/x', ssl: {mode: verify-full, root_cert: ca.pem}, password: {file: pw}}\n"
 
     database = load(tmp_path, text).database
 
@@ -201,6 +201,20 @@ WRONG = [
     ("database: {url: 'x:', pool: {size: 1.5}}", "database.pool.size cannot be 1.5", "write a whole number"),
     ("database: {url: 'x:', pool: {size: true}}", "database.pool.size cannot be a truth value", "write a whole number"),
     ("database: {url: 'x:', ssl: {mode: verify}}", "database.ssl.mode cannot be 'verify'", "did you mean verify-ca?"),
+    (
+        "database: {url: 'x:', ssl: {root_cert: a}}",
+        "database.ssl has root_cert, at which nobody looks without mode",
+        "verify-full",
+    ),
+    (
+        "database: {url: 'x:', ssl: {root_cert: a, mode: prefer}}",
+        "database.ssl has root_cert, at which nobody looks with mode: prefer",
+        "verify",
+    ),
+    ("database: {driver: p, name: n, host: 'x://h'}", "database.host holds a URL", "write it as url"),
+    ("database: {driver: p, name: n, host: 'h:5'}", "database.host cannot be 'h:5'", "write host: h and port: 5"),
+    ("database: {driver: p, name: n, host: <host>}", "database.host still is the placeholder '<host>'", "real value"),
+    ('database: {driver: p, name: "n\\0"}', "database.name holds a character that cannot be seen", "take it out"),
     ("database: {url: 'x:', ssl: {cert: a}}", "database.ssl lacks key", "write both cert and key"),
     (
         "database: {cloud_sql: {instance: x, database: d, user: u}}",

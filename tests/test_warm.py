@@ -268,14 +268,14 @@ PLAIN = [
     {"url": "postgresql://app@/suite?host=a,b&port=1,2&target_session_attrs=read-write&sslmode=require"},
     {"url": "postgresql://app@db/suite?options=-c%20search_path%3Dopal&application_name=mine&connect_timeout=2"},
     {"url": "postgresql://db/suite", "user": "app", "password": "p@ss"},
-    {"url": "postgresql://app@db/suite", "connect_timeout": 1, "ssl": {"mode": "verify-full", "root_cert": "/ca.pem"}},
-    {"url": "postgresql://app@db/suite?sslmode=disable", "ssl": {"cert": "/c.pem", "key": "/k.pem"}},
+    {"url": "postgresql://app@db/suite", "connect_timeout": 1, "ssl": {"mode": "verify-full"}},
     {"driver": "postgresql", "host": "/cloudsql/project:region:name", "name": "suite", "user": "a:b", "password": ""},
     {"url": "mysql://app:hunter2@db/suite?charset=latin1&program_name=mine", "ssl": {"mode": "prefer"}},
     {"url": "mariadb+asyncmy://app@db:3307/suite?unix_socket=/tmp/x.sock", "ssl": {"mode": "disable"}},
     {"driver": "mysql+pymysql", "host": "db", "port": 3306, "name": "suite", "user": "app", "password": "p@ss:/?#"},
     {"driver": "mysql", "host": "/cloudsql/project:region:name", "name": "suite", "user": "app"},
 ]
+SEEN = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
 FILES = [
     {"url": "sqlite:////srv/opal.db"},
     {"url": "sqlite+aiosqlite:///./with%20space/a@b:c.db"},
@@ -318,11 +318,11 @@ class TestTheAddress:
 
     @settings(deadline=None, max_examples=50)
     @given(
-        user=st.none() | st.text(min_size=1),
-        password=st.none() | st.text(min_size=1),
-        host=st.none() | st.from_regex(r"[a-zA-Z0-9./:_-]{1,20}", fullmatch=True),
+        user=st.none() | SEEN,
+        password=st.none() | SEEN,
+        host=st.none() | st.just("::1") | st.from_regex(r"[a-zA-Z0-9./_-]{1,20}", fullmatch=True),
         port=st.none() | st.integers(1, 65_535),
-        name=st.from_regex(r"[^\0-\x1f:]{1,20}", fullmatch=True),
+        name=st.from_regex(r"[^\0-\x1f\x7f:]{1,20}", fullmatch=True),
         driver=st.sampled_from(["postgresql", "mysql"]),
     )
     def test_may_be_of_any_parts(self, **parts: Any) -> None:
@@ -359,12 +359,25 @@ class TestTheAddress:
             make_address(database(values))
         assert find_complete(Settings.model_validate({"database": values}), IMAGE) is None
 
-    @pytest.mark.parametrize("ssl", [{"mode": "require"}, {"root_cert": "/ca.pem"}], ids=str)
-    def test_with_encryption_is_left_to_the_full_path_on_mysql(self, ssl: dict[str, str]) -> None:
-        settings = database_of("mysql://app@db/suite", ssl=ssl)
+    @pytest.mark.parametrize(
+        ("url", "ssl"),
+        [
+            ("mysql://app@db/suite", {"mode": "require"}),
+            ("mysql://app@db/suite", {"mode": "verify-full", "root_cert": "/ca.pem"}),
+            ("postgresql://app@db/suite", {"mode": "require", "cert": "/a.pem", "key": "/a.key"}),
+            ("postgresql://app@db/suite?sslmode=disable", {"mode": "require"}),
+        ],
+    )
+    def test_with_encryption_may_be_left_to_the_full_path(self, url: str, ssl: dict[str, str]) -> None:
+        settings = database_of(url, ssl=ssl)
 
         with pytest.raises(UncertainError):
             make_arguments(make_address(settings), settings)
+
+    @pytest.mark.parametrize("password", ["x\0", "x\n"])
+    def test_with_a_password_that_cannot_be_seen_is_left_to_the_full_path(self, password: str) -> None:
+        with pytest.raises(UncertainError):
+            make_address(database_of("postgresql://app@db/suite", password=password))
 
 
 @pytest.mark.parametrize("password", HARD_PASSWORDS)

@@ -2,32 +2,19 @@
 
 import os
 import socket
-import ssl
 from typing import Any
 
 import sqlalchemy as sa
 
 from opal_registry.engines.pools.limits import make_waiting_arguments
-from opal_registry.settings.database import DatabaseSettings, SslSettings
+from opal_registry.engines.tls import make_tls_arguments
+from opal_registry.settings.database import DatabaseSettings
 
 PROGRAM = "opal_registry"
 """What connects, where nothing more is known."""
 
 LONGEST_NAME = 63
 """So many bytes of an application's name PostgreSQL keeps."""
-
-DISABLED: dict[str, dict[str, Any]] = {
-    "pymysql": {"ssl_disabled": True},
-    "asyncpg": {"ssl": False},
-    "pg8000": {"ssl_context": False},
-}
-"""How drivers are told to do without encryption which they would try otherwise."""
-
-WHOLE = {"ssl", "ssl_context", "ssl_disabled"}
-"""Options of drivers that say all about encryption, so that they may stand in the URL instead of the section ``ssl``."""
-
-FALLS_BACK = {driver: {None, "allow", "prefer"} for driver in ("asyncpg", "pymysql")}
-"""Drivers that can try encryption and do without; to the others ``prefer`` is the same as ``require``."""
 
 
 def make_arguments(
@@ -43,8 +30,7 @@ def make_arguments(
 
     Raises:
         sqlalchemy.exc.ArgumentError: If the URL and the section ``ssl`` both say something of encryption.
-        OSError: If a certificate cannot be read.
-        ssl.SSLError: If it is none, or its key needs a pass phrase.
+        OSError: If a file of the section ``ssl`` cannot be used; ``filename`` is which.
     """
     driver = url.get_driver_name()
     arguments: dict[str, dict[str, Any]] = {
@@ -55,7 +41,7 @@ def make_arguments(
         "asyncmy": {"charset": "utf8mb4"},
     }
     ours = arguments.get(driver, {}) | make_waiting_arguments(driver, settings, for_run=for_run)
-    ours |= _make_tls_arguments(url, settings.ssl) | _make_socket_arguments(url)
+    ours |= make_tls_arguments(url, settings.ssl) | _make_socket_arguments(url)
     name = make_run_name() if for_run else settings.application_name or make_process_name(program)
     ours |= _make_name_argument(driver, name)
     return {name: value for name, value in ours.items() if name not in url.query}
@@ -124,28 +110,3 @@ def _make_name_argument(driver: str, name: str) -> dict[str, Any]:
         "asyncmy": {"program_name": name},
     }
     return arguments.get(driver, {})
-
-
-def _make_tls_arguments(url: sa.URL, tls: SslSettings | None) -> dict[str, Any]:
-    driver = url.get_driver_name()
-    if tls is None:
-        return {}
-    if driver == "psycopg":
-        return tls.libpq
-    beside = sorted(name for name in url.query if name.startswith("ssl") and name not in WHOLE)
-    if beside:
-        raise sa.exc.ArgumentError(f"{', '.join(beside)}, because the section ssl says how to encrypt")
-    if tls.mode == "disable":
-        return DISABLED.get(driver, {})
-    if tls.mode in FALLS_BACK.get(driver, {None, "allow"}) and not (tls.root_cert or tls.cert):
-        return {"ssl": tls.mode} if driver == "asyncpg" and tls.mode else {}
-    return {"ssl_context" if driver == "pg8000" else "ssl": _make_context(tls)}
-
-
-def _make_context(tls: SslSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(tls.root_cert) if tls.root_cert else None)
-    context.check_hostname = tls.mode == "verify-full"
-    context.verify_mode = ssl.CERT_REQUIRED if tls.verifies else ssl.CERT_NONE
-    if tls.cert:
-        context.load_cert_chain(tls.cert, tls.key, password="")  # or OpenSSL asks for one at the terminal
-    return context

@@ -1,16 +1,25 @@
 """How a connection is really encrypted, whatever the settings ask for."""
 
 import ipaddress
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
 
-from opal_registry.engines.mysql import NAMES as MYSQL
 from opal_registry.settings.database import DatabaseSettings, SslSettings
 
+if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
 POSTGRES = sa.text("SELECT version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl")
-MYSQL_STATUS = sa.text("SHOW SESSION STATUS WHERE Variable_name IN ('Ssl_version', 'Ssl_cipher')")
+STREAMS: dict[str, Callable[[Any], Any]] = {
+    "pg8000": lambda driver: driver._usock,
+    "pymysql": lambda driver: driver._sock,
+    **dict.fromkeys(("asyncpg", "asyncmy"), lambda driver: driver._transport.get_extra_info("ssl_object")),
+}
+"""What drivers write to, or what encrypts that; psycopg does not show it, but says that there is something."""
+
 VERIFIED = {
     "verify-full": "the server's certificate and its name are verified",
     "verify-ca": "the server's certificate is verified, but not its name",
@@ -21,18 +30,28 @@ MEND = "set ssl.mode to verify-full, and ssl.root_cert to the certificate of the
 def find_encryption(connection: sa.Connection) -> str | None:
     """What a connection was agreed to be encrypted with, such as ``TLSv1.3, TLS_AES_256_GCM_SHA384``; None if it is not.
 
+    The driver knows; the server only knows how it talks to what is next to it, which may be a pooler.
+
     Args:
         connection: An open one, to PostgreSQL, MySQL or MariaDB.
     """
-    if connection.dialect.name in MYSQL:
-        said = {name: value for name, value in connection.execute(MYSQL_STATUS) if value}
-        return f"{said['Ssl_version']}, {said['Ssl_cipher']}" if said.get("Ssl_cipher") else None
+    name, driver = connection.dialect.driver, cast("Any", connection.connection.driver_connection)
+    if name in STREAMS:
+        stream = STREAMS[name](driver)
+        return f"{stream.version()}, {stream.cipher()[0]}" if hasattr(stream, "cipher") else None
+    if not driver.pgconn.ssl_in_use:
+        return None
     row = connection.execute(POSTGRES).first()
-    if row is not None:
-        return f"{row.version}, {row.cipher}"
-    driver: Any = connection.connection.driver_connection
-    in_use = connection.dialect.driver == "psycopg" and driver.pgconn.ssl_in_use
-    return "up to what stands before the server" if in_use else None
+    return f"{row.version}, {row.cipher}" if row else "up to what stands before the server"
+
+
+async def find_encryption_async(engine: "AsyncEngine") -> str | None:
+    """The same of a new connection of an engine for asyncio, which is disposed of then."""
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(find_encryption)
+    finally:
+        await engine.dispose()
 
 
 def judge_encryption(found: str | None, settings: DatabaseSettings, url: sa.URL) -> tuple[str, str]:
@@ -41,7 +60,7 @@ def judge_encryption(found: str | None, settings: DatabaseSettings, url: sa.URL)
     Args:
         found: What :func:`find_encryption` says.
         settings: How the database is reached.
-        url: Where it is.
+        url: Where it is, with all that was said after the ``?``.
 
     Example:
         >>> from opal_registry.settings.database import SslSettings
@@ -57,10 +76,11 @@ def judge_encryption(found: str | None, settings: DatabaseSettings, url: sa.URL)
     mode = _find_mode(url, settings.ssl)
     if found is not None and mode in VERIFIED:
         return f"encrypted ({found}); {VERIFIED[mode]}", ""
-    if _is_here(url):
+    hosts = _find_hosts(url)
+    if all(map(_is_here, hosts)):
         return f"{f'encrypted ({found})' if found else 'not encrypted'}, and the connection stays on this machine", ""
     if found is None:
-        return f"what goes to {url.host} and comes back is not encrypted", MEND
+        return f"what goes to {', '.join(hosts)} and comes back is not encrypted", MEND
     return f"encrypted ({found}), but nobody looks whose certificate that is (ssl.mode: {mode})", MEND
 
 
@@ -77,8 +97,19 @@ def _find_mode(url: sa.URL, tls: SslSettings | None) -> str:
     return "verify-ca" if tls.verifies and tls.mode == "require" else tls.mode or "not set"
 
 
-def _is_here(url: sa.URL) -> bool:
-    host = str(url.host or url.query.get("host") or "localhost")
+def _find_hosts(url: sa.URL) -> list[str]:
+    """All servers that a URL names, without their ports.
+
+    Example:
+        >>> _find_hosts(sa.make_url("postgresql:///suite?host=a:5432&host=b:5433")), _find_hosts(sa.make_url("postgresql:///suite"))
+        (['a', 'b'], ['localhost'])
+    """
+    named = url.host or url.query.get("host") or "localhost"
+    hosts = [host for each in ([named] if isinstance(named, str) else named) for host in each.split(",")]
+    return [host if host.count(":") > 1 else host.partition(":")[0] for host in hosts]
+
+
+def _is_here(host: str) -> bool:
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost" or host.startswith("/")

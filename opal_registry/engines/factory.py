@@ -16,6 +16,7 @@ from opal_registry.engines.frozen import is_frozen, open_frozen
 from opal_registry.engines.in_transaction import roll_back_only_what_is_open
 from opal_registry.engines.lazy_begin import begin_lazily
 from opal_registry.engines.migration import ask_little, make_migration_url, take_role
+from opal_registry.engines.options import check_options
 from opal_registry.engines.pools.failover import leave_standbys
 from opal_registry.engines.pools.forks import guard_forks
 from opal_registry.engines.pools.kinds import make_pool_options
@@ -24,6 +25,7 @@ from opal_registry.engines.pools.patience import ping_idle
 from opal_registry.engines.pools.pooler import make_pooler_arguments
 from opal_registry.engines.rotation import renew_password
 from opal_registry.engines.schemas import leave_out_schemas
+from opal_registry.engines.tls import without_tls
 from opal_registry.engines.url import get_sqlite_path, is_memory, make_url
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.settings.database import DatabaseSettings
@@ -178,8 +180,9 @@ def _create(
         with warnings.catch_warnings():
             warnings.simplefilter("error", sa.exc.SAWarning)  # an option that is ignored is not what anybody wanted
             arguments = pooled | make_arguments(url, settings, program=program, for_run=for_run)
-            engine = create(url, connect_args=arguments, hide_parameters=True, **options)
-            engine.dialect.create_connect_args(url)
+            plain = without_tls(url)
+            engine = create(plain, connect_args=arguments, hide_parameters=True, **options)
+            check_options(engine.dialect, plain)
             connect_through_google(getattr(engine, "sync_engine", engine), settings)
             return engine
     except (ImportError, OSError, sa.exc.SAWarning, sa.exc.ArgumentError, ValueError, TypeError) as error:
@@ -201,8 +204,8 @@ def _find_mistake(error: Exception, url: sa.URL, where: str) -> Problem:
     if isinstance(error, sa.exc.NoSuchModuleError):
         return Problem(f"SQLAlchemy knows no driver {url.drivername!r}", where, plain)
     if isinstance(error, OSError):
-        what = f"the certificates under ssl cannot be used: {error.strerror or error}"
-        return Problem(what, where, "correct ssl.root_cert, ssl.cert and ssl.key; the key must not need a pass phrase")
+        what = f"the file {error.filename} cannot be used to encrypt: {error.strerror or error}"
+        return Problem(what, where, "correct what names it: ssl.root_cert, ssl.cert or ssl.key")
     what = f"the URL holds an option that {driver} cannot use: {str(error).partition('; ')[0]}"
     return Problem(what, where, "correct what follows the '?' in the URL")
 

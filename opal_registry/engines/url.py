@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from opal_registry.errors import ConfigError, Problem
 from opal_registry.secrets import mask_url
 from opal_registry.settings.database import DEFAULT_URL, CloudSqlSettings, DatabaseSettings
+from opal_registry.settings.kinds import CONTROL, PLACEHOLDER
 
 SCRATCH_PREFIX = "opal_scratch_"
 """How the names of databases begin that are dropped as soon as something was compared with them."""
@@ -27,8 +28,10 @@ CLOUD_SQL_ASYNC_DRIVERS = {"postgresql": "asyncpg"}
 ONLY_ASYNC = {"aiosqlite", "asyncpg", "asyncmy", "aiomysql"}
 BOTH = {"psycopg"}
 ALIASES = {"postgres": "postgresql"}
-PLACEHOLDER = re.compile(r"<[^<>]*>|\$?\{+[^{}]*\}+|\$[A-Z][A-Z_]+\b")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+LAST_PORT = 65_535
+WHO = {"database", "db", "dbname", "passwd", "password", "user", "username"}
+"""What a URL has other places for: drivers would take it from here, and everybody else from there."""
+
 HOST_PLACEHOLDER = re.compile(r"[^/?]*:port\b|host(name)?(?=[:/?]|\Z)", re.IGNORECASE)
 
 
@@ -44,8 +47,11 @@ def make_url(settings: DatabaseSettings, *, where: str = "", use_async: bool = F
         ConfigError: If the URL cannot be meant, or names a database that is not supported.
     """
     if settings.cloud_sql is not None:
-        return _from_cloud_sql(settings.cloud_sql, where, use_async=use_async)
+        url = _from_cloud_sql(settings.cloud_sql, where, use_async=use_async)
+        _check_visible(url, where)
+        return url
     url = _from_parts(settings) if settings.form == "parts" else _from_text(settings, where)
+    _check_visible(url, where)
     return with_driver(url, use_async=use_async)
 
 
@@ -79,9 +85,7 @@ def parse_url(text: str, *, where: str = "") -> sa.URL:
     dialect, plus, driver = scheme.partition("+")
     _check_dialect(dialect, where)
     url = _parse(f"{ALIASES.get(dialect, dialect)}{plus}{driver}://{rest}", shown, where)
-    if url.host and "@" in url.host:
-        mend = "percent-encode it (@ is %40), or give the parts user, password and host instead of a URL"
-        raise ConfigError(Problem(f"the URL {shown.partition('://')[0]}://... has more than one '@'", where, mend))
+    _check_parsed(url, shown, where)
     if url.get_backend_name() == "sqlite":
         _check_sqlite(url, shown, where)
     return url
@@ -108,6 +112,14 @@ def describe_url(url: sa.URL) -> str:
     return f"sqlite {path.absolute()}" if path else mask_url(url.render_as_string(hide_password=True))
 
 
+def _check_visible(url: sa.URL, where: str) -> None:
+    """Refuse control characters, in a password NUL: for libpq it ends all that it is told, the mode of encryption too."""
+    for name in ("username", "password", "host", "database"):
+        found = CONTROL.search(str(getattr(url, name) or ""))
+        if found and (name != "password" or "\0" in str(url.password)):
+            raise ConfigError(Problem(f"the {name} holds a character that cannot be seen", where, "take it out"))
+
+
 def _find_placeholder(text: str) -> str:
     """What a template or an example left in the URL; a password that only looks a little like one is none."""
     scheme, _, rest = text.partition("://")
@@ -125,6 +137,17 @@ def _check_dialect(dialect: str, where: str) -> None:
         near = difflib.get_close_matches(dialect, known, 1)
         mend = f"write {near[0]!r}" if near else f"choose one of {', '.join(SYNC_DRIVERS)}"
         raise ConfigError(Problem(f"the database {dialect!r} is not known here", where, mend))
+
+
+def _check_parsed(url: sa.URL, shown: str, where: str) -> None:
+    if url.port is not None and url.port > LAST_PORT:
+        raise ConfigError(Problem(f"the URL {shown!r} has port {url.port}", where, f"write one up to {LAST_PORT}"))
+    if beside := sorted(WHO & url.query.keys()):
+        mend = "write it before: postgresql://USER:PASSWORD@HOST/DATABASE"
+        raise ConfigError(Problem(f"the URL {shown!r} says {', '.join(beside)} after the '?'", where, mend))
+    if url.host and "@" in url.host:
+        mend = "percent-encode it (@ is %40), or give the parts user, password and host instead of a URL"
+        raise ConfigError(Problem(f"the URL {shown.partition('://')[0]}://... has more than one '@'", where, mend))
 
 
 def _check_sqlite(url: sa.URL, shown: str, where: str) -> None:
@@ -184,9 +207,21 @@ def _from_cloud_sql(settings: CloudSqlSettings, where: str, *, use_async: bool) 
     )
 
 
+def is_async(settings: DatabaseSettings) -> bool:
+    """Whether the settings name a driver that is for asyncio only: an application uses that one, and commands its twin."""
+    if settings.cloud_sql is not None:
+        return settings.cloud_sql.driver in ONLY_ASYNC
+    url = _from_parts(settings) if settings.form == "parts" else _from_text(settings, "")
+    return url.drivername.partition("+")[2] in ONLY_ASYNC
+
+
 def with_driver(url: sa.URL, *, use_async: bool = False) -> sa.URL:
     """The same URL with a driver that an ordinary or an asyncio engine can use."""
-    dialect, _, driver = url.drivername.partition("+")
+    dialect, _, driver = url.drivername.removesuffix("_async").partition("+")
+    if driver == "asyncpg" and not use_async and "ssl" in url.query:  # libpq has another word for it
+        url = url.difference_update_query(["ssl"]).update_query_dict({"sslmode": url.query["ssl"]})
+    if url.drivername.endswith("_async"):
+        url = url.set(drivername=f"{dialect}+{driver}")
     if use_async and driver not in BOTH | ONLY_ASYNC:
         return url.set(drivername=f"{dialect}+{ASYNC_DRIVERS[dialect]}")
     if not use_async and (not driver or driver in ONLY_ASYNC):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from opal_registry.secrets import Secret
-from opal_registry.settings.kinds import Duration, Port, PositiveDuration, Section, Text, Whole, fault
+from opal_registry.settings.kinds import Duration, Host, Port, PositiveDuration, Section, Text, Whole, fault
 
 DEFAULT_URL = "sqlite:///./opal_suite.db"
 FORMS: dict[str, tuple[str, ...]] = {
@@ -40,6 +40,9 @@ class SslSettings(Section):
         if (self.cert is None) != (self.key is None):
             missing = "key" if self.key is None else "cert"
             raise fault(f"lacks {missing}", "write both cert and key, or neither")
+        if self.root_cert is not None and not self.verifies:
+            mode = "without mode" if self.mode is None else f"with mode: {self.mode}"
+            raise fault(f"has root_cert, at which nobody looks {mode}", "write mode: verify-full")
         return self
 
     @property
@@ -49,15 +52,15 @@ class SslSettings(Section):
 
     @property
     def libpq(self) -> dict[str, str]:
-        """The same in the words of libpq, which without a pass phrase for the key would ask for it at the terminal.
+        """The same in the words of libpq, for which ``require`` verifies only if the file is there.
 
         Example:
-            >>> SslSettings(mode="require", cert="a.pem", key="a.key").libpq
-            {'sslmode': 'require', 'sslcert': 'a.pem', 'sslkey': 'a.key', 'sslpassword': 'none'}
+            >>> SslSettings(mode="require", root_cert="ca.pem").libpq
+            {'sslmode': 'verify-ca', 'sslrootcert': 'ca.pem'}
         """
-        phrase = None if self.key is None else "none"
-        given = {"sslmode": self.mode, "sslrootcert": self.root_cert, "sslcert": self.cert, "sslkey": self.key}
-        return {name: value for name, value in (given | {"sslpassword": phrase}).items() if value is not None}
+        mode = "verify-ca" if self.mode == "require" and self.verifies else self.mode
+        given = {"sslmode": mode, "sslrootcert": self.root_cert, "sslcert": self.cert, "sslkey": self.key}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 CONNECTION_NAME = r"^([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]*:[a-z][a-z0-9-]*[0-9]:[a-z][a-z0-9-]*$"
@@ -129,7 +132,7 @@ class Connection(Section):
     """A SQLAlchemy URL. A relative SQLite path is relative to the file that names it."""
     driver: Annotated[Text | None, Field(examples=["postgresql", "postgresql+psycopg", "mysql+pymysql"])] = None
     """The dialect and driver, as before :// in a URL."""
-    host: Text | None = None
+    host: Host | None = None
     """The server's name or address, or the directory of its socket."""
     port: Port | None = None
     """The server's port, if not the usual one."""

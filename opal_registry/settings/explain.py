@@ -90,7 +90,8 @@ def unknown_key(path: Key, merged: Merged) -> Problem:
     mend = "" if len(path) > 1 or near else _top_level_mend(path[0])
     mend = mend or f"{f'write {near[0]}; ' if near else ''}allowed here: {', '.join(keys)}"
     place = f"in {dotted(path[:-1])}" if len(path) > 1 else "at the top level"
-    return Problem(f"there is no key {path[-1]!r:.60} {place}", where=where_is(path, merged), mend=mend)
+    shown = mask_url(path[-1]) if "://" in path[-1] else path[-1]
+    return Problem(f"there is no key {shown!r:.60} {place}", where=where_is(path, merged), mend=mend)
 
 
 def _top_level_mend(key: str) -> str:

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from opal_registry.secrets import type_name
@@ -13,6 +13,11 @@ WEEK = 7 * 24 * 3600
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\Z", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
 _DURATION_HOW = "write seconds as a number, or text such as 50ms, 60s, 5m or 1h; at most 168h"
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""Characters that nobody sees; libpq takes a NUL for the end of all that it is told, of how to encrypt too."""
+
+_WITH_PORT = re.compile(r"([^:/]+):(\d+)")
+PLACEHOLDER = re.compile(r"<[^<>]*>|\$?\{+[^{}]*\}+|\$[A-Z][A-Z_]+\b")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
 
@@ -81,6 +86,22 @@ def _positive(value: float) -> float:
     return value
 
 
+def _visible(value: str) -> str:
+    if CONTROL.search(value):
+        raise fault("holds a character that cannot be seen", "take it out")
+    return value
+
+
+def _host(value: str) -> str:
+    if "://" in value:
+        raise fault("holds a URL", "write the name or the address only; or write it as url")
+    if match := _WITH_PORT.fullmatch(value):
+        raise fault(f"cannot be {_shown(value)}", f"write host: {match[1]} and port: {match[2]}")
+    if PLACEHOLDER.search(value):
+        raise fault(f"still is the placeholder {_shown(value)}", "write the real value in its place")
+    return value
+
+
 def _environment_name(value: object) -> object:
     if isinstance(value, str) and not PLAIN_NAME.match(value):
         raise fault(f"cannot be {_shown(value)}", "write a plain name, such as development, staging or production")
@@ -102,7 +123,8 @@ Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DUR
 PositiveDuration = Annotated[Duration, BeforeValidator(lambda value: _positive(parse_duration(value)))]
 Whole = Annotated[int, BeforeValidator(whole_number)]
 Port = Annotated[Whole, Field(ge=1, le=65_535)]
-Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_visible)]
+Host = Annotated[Text, AfterValidator(_host)]
 Names = Annotated[list[str], PlainValidator(_names), WithJsonSchema(_NAMES_SCHEMA)]
 AllOrNames = Annotated[
     Literal["all"] | list[str],
