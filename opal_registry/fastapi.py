@@ -159,7 +159,9 @@ def _look(registry: Registry) -> JSONResponse:
     try:
         found = get_readiness(registry)
     except OpalError as error:
-        return JSONResponse({"status": "unknown", "detail": [each.what for each in error.problems]}, 503)
+        logger.warning("nobody knows whether this is ready: %s", error)
+        detail = [each.what.partition(": ")[0] for each in error.problems]  # a server's own words name users and hosts
+        return JSONResponse({"status": "unknown", "detail": detail}, 503)
     apps = [_describe(each) for each in found]
     return JSONResponse(
         {"status": find_verdict(found), "sub_apps": apps}, 200 if all(each.is_ready for each in found) else 503

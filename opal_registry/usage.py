@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 
 from opal_registry.engines.caller import find_place
-from opal_registry.engines.errors.failed import has_failed
+from opal_registry.engines.errors.failed import FailedTransactionError, refuse_lost_commit
 from opal_registry.errors import OpalError, Problem
 
 WORK = (
@@ -49,10 +49,6 @@ class SharedSessionError(OpalError, sa.exc.InvalidRequestError):
 
 class AsyncSessionError(OpalError, sa.exc.MissingGreenlet):
     """A session of asyncio, or an object of one, was used without ``await``."""
-
-
-class FailedTransactionError(OpalError, sa.exc.PendingRollbackError):
-    """A transaction in which a statement failed was to be committed, which PostgreSQL would have taken for a rollback."""
 
 
 class CheckedSession(sa_orm.Session):
@@ -143,10 +139,8 @@ for _name in (*WORK, *STARTING):
 
 @sa.event.listens_for(CheckedSession, "before_commit")
 def _refuse_lost_commit(session: CheckedSession) -> None:
-    if any(has_failed(connection) for connection in session._begun):
-        what = "a statement of this transaction failed, so that PostgreSQL would take its COMMIT for a ROLLBACK"
-        mend = "let the error pass, or do what may fail in a savepoint: with session.begin_nested()"
-        raise FailedTransactionError(Problem(what, find_place(), mend))
+    for connection in session._begun:
+        refuse_lost_commit(connection)
 
 
 @sa.event.listens_for(CheckedSession, "after_transaction_end")

@@ -5,6 +5,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pymysql  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
+from opal_registry.engines.errors.failed import FailedTransactionError
 from opal_registry.engines.errors.failures import check_sqlite_file, explain, explained, is_outage
 from opal_registry.errors import DatabaseError, LockTimeoutError
 from tests.databases import engine_of
@@ -134,8 +136,31 @@ class TestPostgres:
         said = str(failure(app.url(user="app", password="hunter2"), ssl={"mode": "require"}))
         assert said.startswith("the server does not encrypt: ")
 
-    def test_an_option_that_the_driver_does_not_know(self, app: Cluster) -> None:
-        assert "does not know an option of the URL" in str(failure(app.url() + "?foo=bar"))
+    def test_the_words_of_pg8000_are_a_sentence(self, app: Cluster) -> None:
+        said = str(failure(app.url(user="app", password="wrong").replace("psycopg", "pg8000")))
+        assert 'the password is wrong: password authentication failed for user "app"\n' in said
+
+    @pytest.mark.parametrize("driver", ["psycopg", "pg8000"])
+    def test_a_commit_that_would_be_a_rollback_is_refused(self, driver: str, app: Cluster) -> None:
+        engine = engine_of(app.url().replace("psycopg", driver))
+        with engine.connect() as connection:
+            with suppress(sa.exc.DBAPIError):
+                connection.exec_driver_sql("SELECT 1 / 0")
+            with pytest.raises(FailedTransactionError):
+                connection.commit()
+            connection.rollback()
+            assert connection.scalar(sa.text("SELECT 1")) == 1
+            connection.commit()
+        with pytest.raises(FailedTransactionError), engine.begin() as connection, suppress(sa.exc.DBAPIError):
+            connection.exec_driver_sql("SELECT 1 / 0")
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://127.0.0.1:1/x?connect_timeout=soon", "mysql://127.0.0.1:1/x?charset=soon"]
+)
+def test_an_option_whose_value_the_driver_cannot_use(url: str) -> None:
+    assert "correct what follows the '?' in database.url" in str(failure(url))
 
 
 def test_a_host_that_does_not_exist() -> None:

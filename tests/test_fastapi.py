@@ -528,7 +528,7 @@ class TestProbes:
             after = ask(registry, app, "/readyz")
             assert (after.status, b'"status":"ready"' in after.body) == (200, True)
 
-    def test_an_instance_whose_database_is_away_is_alive_and_not_ready(self) -> None:
+    def test_an_instance_whose_database_is_away_is_alive_and_not_ready(self, caplog: pytest.LogCaptureFixture) -> None:
         app = fastapi.FastAPI()
         with registry_of("postgresql://ada:secret@127.0.0.1:1/opal") as registry:
             app.include_router(make_probes(registry))
@@ -537,6 +537,8 @@ class TestProbes:
             assert away.status == 503
             assert b"no server answers" in away.body
             assert b"secret" not in away.body
+            assert b"127.0.0.1" not in away.body
+            assert "127.0.0.1" in caplog.text
 
 
 class TestErrors:

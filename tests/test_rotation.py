@@ -115,6 +115,25 @@ class TestAnotherPassword:
             file.write_text(role.url(user="turning", password="second"))
             sign_in(registry)
 
+    def test_may_come_with_another_user_and_be_half_written_meanwhile(
+        self, role: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("opal_registry.engines.rotation.PAUSE", 0.0)
+        file = tmp_path / "url"
+        file.write_text(role.url(user="turning", password="first"))
+        with registry_of("", database={"url": {"file": str(file)}, "pool": {"kind": "none"}}) as registry:
+            sign_in(registry)
+            role.execute("ALTER ROLE turning NOLOGIN PASSWORD 'none'; CREATE ROLE turned LOGIN PASSWORD 'second'")
+            try:
+                file.write_text("postgresq")
+                with pytest.raises(ConnectError):
+                    sign_in(registry)
+                assert "cannot be read anew: '********' is not a URL" in caplog.text
+                file.write_text(role.url(user="turned", password="second"))
+                sign_in(registry)
+            finally:
+                role.execute("DROP ROLE turned")
+
 
 class TestNone:
     def test_the_place_is_not_asked_again_and_again(self, role: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

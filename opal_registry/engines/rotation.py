@@ -40,47 +40,54 @@ def renew_password(engine: sa.Engine, settings: DatabaseSettings, remake: Callab
     connect: Any = dialect.connect
 
     def connect_or_renew(*arguments: Any, **told: Any) -> Any:
-        password = known.get()
+        credentials = known.credentials
         try:
-            return connect(*arguments, **told | {"password": password})
+            return connect(*arguments, **told | credentials)
         except Exception as error:
             if WRONG_PASSWORD not in find_meaning(error).codes:
                 raise
-            newer = _wait_for(dialect, known.renew, password)
+            newer = _wait_for(dialect, known.renew, credentials)
             if newer is None:
                 raise
-            return connect(*arguments, **told | {"password": newer})
+            return connect(*arguments, **told | newer)
 
-    if known.get() is not None:
+    if "password" in known.credentials:
         dialect.connect = connect_or_renew  # type: ignore[method-assign]
 
 
+Credentials = dict[str, str]
+"""User and password, by the names that drivers have for them."""
+
+
 class _Known:
-    """The password as it was read last."""
+    """The credentials as they were read last; those of a whole URL may be of another user."""
 
     def __init__(self, remake: Callable[[], sa.URL], references: list[Secret]) -> None:
         self._remake, self._references = remake, references
         self._lock, self._asked_at = threading.Lock(), float("-inf")
+        self.credentials = self._read()
 
-    def get(self) -> str | None:
-        password = self._remake().password
-        return None if password is None else str(password)
-
-    def renew(self, refused: str | None) -> str | None:
-        """Another password than the one that was refused; None if there is none."""
+    def renew(self, refused: Credentials) -> Credentials | None:
+        """Others than those that were refused; None if there are none."""
         with self._lock:
-            if self.get() == refused and time.monotonic() - self._asked_at >= PAUSE:
+            if self.credentials == refused and time.monotonic() - self._asked_at >= PAUSE:
                 self._ask()
-            known = self.get()
-        return known if known != refused else None
+            return self.credentials if self.credentials != refused else None
 
     def _ask(self) -> None:
+        """What cannot be read, or is not whole, is left as it was: the next one who is refused asks again."""
         self._asked_at = time.monotonic()
-        for secret in self._references:
-            try:
+        try:
+            for secret in self._references:
                 secret.renew()
-            except ConfigError as error:
-                logger.warning("a password was refused, and cannot be read anew: %s", error)
+            self.credentials = self._read()
+        except ConfigError as error:
+            logger.warning("a password was refused, and cannot be read anew: %s", error)
+
+    def _read(self) -> Credentials:
+        url = self._remake()
+        told = {"user": url.username, "password": url.password}
+        return {name: str(value) for name, value in told.items() if value is not None}
 
 
 def _iter_secrets(settings: DatabaseSettings) -> list[Secret]:
@@ -88,9 +95,11 @@ def _iter_secrets(settings: DatabaseSettings) -> list[Secret]:
     return [each for each in (settings.url, settings.migration_url, settings.password, cloud) if each is not None]
 
 
-def _wait_for(dialect: sa.Dialect, work: Callable[[str | None], str | None], refused: str | None) -> str | None:
+def _wait_for(
+    dialect: sa.Dialect, work: Callable[[Credentials], Credentials | None], refused: Credentials
+) -> Credentials | None:
     """On an event loop in a thread, because it may ask a network."""
     if dialect.is_async:
-        found: str | None = await_only(asyncio.to_thread(work, refused))
+        found: Credentials | None = await_only(asyncio.to_thread(work, refused))
         return found
     return work(refused)

@@ -8,21 +8,30 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from opal_registry.engines.caller import find_place
 from opal_registry.engines.errors.failures import find_code
 from opal_registry.engines.errors.translation import AT_COMMIT
 from opal_registry.engines.lazy_begin import ALONE
+from opal_registry.errors import OpalError, Problem
 
 FAILED = "opal_failed"
 
 
+class FailedTransactionError(OpalError, sa.exc.PendingRollbackError):
+    """A transaction in which a statement failed was to be committed, which PostgreSQL would have taken for a rollback."""
+
+
 def note_failures(engine: sa.Engine) -> None:
     """Let each connection know whether a statement of its transaction failed, until that or its savepoint is rolled back.
+
+    Its COMMIT is refused then, with a :class:`FailedTransactionError`.
 
     Args:
         engine: An engine of PostgreSQL; for asyncio its ``sync_engine``.
     """
     dialect: Any = engine.dialect
     sa.event.listen(engine, "handle_error", _note)
+    sa.event.listen(engine, "commit", _refuse_commit)
     dialect.do_begin = _forgetting(dialect.do_begin)
     dialect.do_rollback_to_savepoint = _forgetting(dialect.do_rollback_to_savepoint)
 
@@ -30,6 +39,26 @@ def note_failures(engine: sa.Engine) -> None:
 def has_failed(connection: sa.Connection) -> bool:
     """Whether a COMMIT of this connection's transaction would commit nothing."""
     return not connection.closed and not connection.invalidated and FAILED in connection.info
+
+
+def refuse_lost_commit(connection: sa.Connection) -> None:
+    """Refuse a COMMIT that would commit nothing.
+
+    Raises:
+        FailedTransactionError: If a statement failed.
+    """
+    if has_failed(connection):
+        what = "a statement of this transaction failed, so that PostgreSQL would take its COMMIT for a ROLLBACK"
+        mend = "let the error pass, or do what may fail in a savepoint: with session.begin_nested(), or that of the connection"
+        raise FailedTransactionError(Problem(what, find_place(), mend))
+
+
+def _refuse_commit(connection: sa.Connection) -> None:
+    try:
+        refuse_lost_commit(connection)
+    except FailedTransactionError:
+        connection.dialect.do_rollback(connection.connection)  # SQLAlchemy takes it for ended
+        raise
 
 
 def _note(context: sa.ExceptionContext) -> None:

@@ -105,7 +105,8 @@ MEANINGS = (
     Meaning("3159", r"\bSSL\b|\bTLS\b|certificate", "the encryption of the connection cannot be agreed on", "check database.ssl, and what the server offers"),
     Meaning("2002", r"connection refused|can't (connect|create a connection)|connect call failed|no such file or directory|no route to host|network is unreachable", "no server answers there", "start it, or correct database.host and database.port"),
     Meaning("08 57P01 57P02 57P04 1927 2006 2013 2055", r"closed the connection|connection.*(lost|closed|reset)|terminating connection|broken pipe|eof detected", "the connection was cut", "run the command again; nothing half done is left where DDL is transactional", neutral=neutral.InDoubtError),
-    Meaning("", r"invalid (connection option|URI query parameter|\w+ value)", "the driver does not know an option of the URL", "correct what follows the '?' in database.url"),
+    Meaning("", r"invalid (connection option|URI query parameter|\w+ value)|bad value for", "the driver cannot use an option of the URL", "correct what follows the '?' in database.url"),
+    Meaning("", r"the driver stumbled", "the driver cannot work with what it is told", "correct what follows the '?' in database.url; if nothing does, look whether a server of that kind answers there", outage=False),
     Meaning("42P04 42P06 42P07 42710 1007 1050 1061 1826", "", "something of that name is there already", "rename or drop it; tables, indexes, sequences and views share their names", outage=False),
     Meaning("42704 42883 1305 4161", "", "the database lacks a type or a function that the models use", "install the extension that brings it (CREATE EXTENSION), or change the model", outage=False),
     Meaning("1115 1273", "", "the server lacks a character set or a collation that the models name", "leave it out of the model, or name one that the server has", outage=False),
@@ -201,9 +202,17 @@ def explain(error: BaseException, url: sa.URL, *, doing: str = "") -> DatabaseEr
     original = getattr(error, "orig", None) or error
     meaning = find_meaning(original)
     where = "; ".join(part for part in (describe_url(url), doing, _statement(error)) if part)
-    said = without_secret(" ".join(PLACE.sub("", str(original)).split()), url)
+    said = without_secret(" ".join(PLACE.sub("", _find_words(original)).split()), url)
     what, mend = _refine(meaning, original, url)
     return meaning.kind(Problem(f"{what}: {said}", where, mend))
+
+
+def _find_words(original: BaseException) -> str:
+    """What an error says: its message, detail and hint, where the driver has them by their names (pg8000)."""
+    told = next(iter(original.args), None)
+    if not isinstance(told, dict):
+        return str(original)
+    return " ".join(str(told[name]) for name in ("M", "D", "H") if name in told)
 
 
 def _refine(meaning: Meaning, original: BaseException, url: sa.URL) -> tuple[str, str]:

@@ -21,6 +21,9 @@ from opal_registry.engines.url import describe_url
 AT_COMMIT = "opal_at_commit"
 """The mark of a driver's error that a COMMIT ended with."""
 
+STUMBLES = (AttributeError, LookupError, NameError, TypeError, ValueError)
+"""What a driver raises that does not expect what it gets."""
+
 AGAIN = "roll the transaction back and run the whole of it again: opal_registry.transactions.in_transaction does"
 ADVICE: dict[type[sa.exc.DBAPIError], str] = {
     DeadlockError: AGAIN,
@@ -63,7 +66,10 @@ def _marking(commit: Callable[..., None]) -> Callable[..., None]:
 
 
 def _catch_raw_errors(dialect: sa.Dialect) -> None:
-    """Let no error of a socket pass as the driver raises it (asyncpg): SQLAlchemy would not know it for one of a database."""
+    """Let no error of a socket (asyncpg), or of a driver that cannot work with what it is told, pass as it is raised.
+
+    SQLAlchemy would not know it for one of a database.
+    """
     connect: Any = dialect.connect
 
     def connect_or_say_why(*arguments: Any, **named: Any) -> Any:
@@ -71,6 +77,11 @@ def _catch_raw_errors(dialect: sa.Dialect) -> None:
             return connect(*arguments, **named)
         except (OSError, UnicodeError) as error:
             raise make_driver_error(dialect, error) from error
+        except Exception as error:
+            if not (isinstance(error, STUMBLES) or type(error).__module__.startswith("scramp")):  # pg8000's
+                raise
+            stumbled = f"the driver stumbled ({type(error).__name__}: {error})"
+            raise make_driver_error(dialect, ValueError(stumbled)) from error
 
     dialect.connect = connect_or_say_why  # type: ignore[method-assign]
 
