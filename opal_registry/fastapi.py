@@ -15,11 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Annotated, Any
 
-import anyio
-import anyio.to_thread
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import JSONResponse
 
 from opal_registry.engines.errors.neutral import (
     CheckError,
@@ -36,10 +32,19 @@ from opal_registry.engines.errors.neutral import (
 )
 from opal_registry.engines.factory import check_asyncio
 from opal_registry.errors import OpalError
+from opal_registry.extras import MissingExtraError
 from opal_registry.lending import AsyncSessionDependency, SessionDependency
 from opal_registry.migrations.ready import Readiness, find_verdict, get_readiness
 from opal_registry.registry import Registry, get_default_registry
 from opal_registry.sessions import OpalSession
+
+try:
+    import anyio
+    import anyio.to_thread
+    from fastapi import APIRouter, Depends, FastAPI, Request
+    from fastapi.responses import JSONResponse
+except ModuleNotFoundError:
+    raise MissingExtraError.of("opal_registry.fastapi needs FastAPI", "fastapi") from None
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncSession

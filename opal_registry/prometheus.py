@@ -9,12 +9,17 @@ Needs the extra ``prometheus``.
 
 from collections.abc import Iterator
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
-
 from opal_registry.engines.watching.metering import Metering
+from opal_registry.errors import OpalError, Problem
+from opal_registry.extras import MissingExtraError
 from opal_registry.registry import Registry
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+except ModuleNotFoundError:
+    raise MissingExtraError.of("opal_registry.prometheus needs prometheus_client", "prometheus") from None
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds: of statements that are good on loopback up to what nobody waits for."""
@@ -64,6 +69,9 @@ def export(registry: Registry, *, to: CollectorRegistry = REGISTRY) -> None:
         registry: Whose engines.
         to: Prometheus' registry, which bears each name once: export one registry to it.
 
+    Raises:
+        OpalError: If it bears them already.
+
     Example:
         >>> from prometheus_client import generate_latest
         >>> from opal_registry.settings.model import Settings
@@ -74,7 +82,11 @@ def export(registry: Registry, *, to: CollectorRegistry = REGISTRY) -> None:
         ...     print(generate_latest(target).decode().splitlines()[-1])
         opal_pool_connections_max{bind="default"} 15.0
     """
-    meters = _Meters(to)
+    try:
+        meters = _Meters(to)
+    except ValueError:
+        what = "Prometheus' registry has the metrics of a registry already"
+        raise OpalError(Problem(what, mend="export once; or each to a CollectorRegistry of its own")) from None
     metering = Metering(lambda bind, _system: _Meter(meters, bind))
     to.register(_Levels(metering))
     registry.watch(metering.add)

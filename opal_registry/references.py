@@ -3,15 +3,14 @@
 Each is read when it is asked for, by a library that is imported then.
 """
 
-import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from opal_registry.errors import ConfigError, Problem
+from opal_registry.extras import MissingExtraError, is_installed
 
 MAX_BYTES = 1024 * 1024
 PATIENCE = 10.0
@@ -94,7 +93,8 @@ def _read_keyring(target: str, _environ: Mapping[str, str]) -> tuple[str, str]:
     service, _, user = target.rpartition("/")
     if not service or not user:
         raise _error(f"{{keyring: {target}}} does not say whose it is", "write {keyring: SERVICE/USER}")
-    _check_installed("keyring", "the keyring", "keyring")
+    if not is_installed("keyring"):
+        raise MissingExtraError.of("the keyring needs a library that is not installed", "keyring")
     import keyring
     from keyring import errors
 
@@ -114,7 +114,8 @@ def _read_keyring(target: str, _environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _read_gcp(target: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    _check_installed("google.cloud.secretmanager", "Google Secret Manager", "gcp")
+    if not is_installed("google.cloud.secretmanager"):
+        raise MissingExtraError.of("Google Secret Manager needs a library that is not installed", "gcp")
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
 
@@ -162,13 +163,6 @@ def make_client(location: str) -> Any:
 
     options = {"api_endpoint": f"secretmanager.{location}.rep.googleapis.com"} if location else None
     return secretmanager.SecretManagerServiceClient(transport="rest", client_options=options)
-
-
-def _check_installed(module: str, what: str, extra: str) -> None:
-    with suppress(ModuleNotFoundError):  # of a package that it would lie in
-        if importlib.util.find_spec(module):
-            return
-    raise _error(f"{what} needs a library that is not installed", f"pip install 'opal-registry[{extra}]'")
 
 
 def _error(what: str, mend: str) -> ConfigError:

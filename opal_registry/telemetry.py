@@ -7,14 +7,20 @@
 Needs the extra ``otel``.
 """
 
+import logging
 from collections.abc import Callable, Iterator
-
-from opentelemetry import metrics, trace
-from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from weakref import WeakSet
 
 from opal_registry.engines.watching.metering import Level, Metering
+from opal_registry.extras import MissingExtraError
 from opal_registry.registry import Registry
+
+try:
+    from opentelemetry import metrics, trace
+    from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+except ModuleNotFoundError:
+    raise MissingExtraError.of("opal_registry.telemetry needs OpenTelemetry", "otel") from None
 
 POOL, STATE, SYSTEM, ERROR = (
     "db.client.connection.pool.name",
@@ -28,6 +34,11 @@ BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
 https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 """
+
+
+_watched: WeakSet[Registry] = WeakSet()
+
+logger = logging.getLogger("opal_registry")
 
 
 class _Meters:
@@ -85,6 +96,10 @@ def instrument(
         tracer_provider: Where spans go; the global one if it is not given.
         spans: Whether there is a span for each statement.
     """
+    if registry in _watched:
+        logger.warning("%r is instrumented already", registry)
+        return
+    _watched.add(registry)
     meters: list[_Meters] = []
     metering = Metering(lambda bind, system: _Meter(meters[0], bind, system))
     meters.append(_Meters(metrics.get_meter("opal_registry", meter_provider=meter_provider), metering))

@@ -326,7 +326,7 @@ from opal_registry.settings.model import Settings
 Registry(Settings(database={{"url": "sqlite://"}}), sub_apps=["core"]).{ask}
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "ConfigError: SQLAlchemy needs greenlet for asyncio, which is not installed" in done.stderr
+    assert "MissingExtraError: SQLAlchemy needs greenlet for asyncio, which is not installed" in done.stderr
     assert done.stderr.rstrip().endswith("mend:  pip install 'opal-registry[async]'")
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from opal_registry.engines.caller import Caller, caller
 from opal_registry.engines.watching.observing import time_statements
 from opal_registry.engines.watching.tags import make_tag
+from opal_registry.errors import OpalError
 from opal_registry.init import init
 from opal_registry.logs import JsonFormatter
 from opal_registry.models import User
@@ -181,6 +184,47 @@ def test_prometheus_counts_what_happens(postgres_url: str) -> None:
         labels = {"bind": "default", "application": "standupbot", "error": ""}
         assert (to.get_sample_value("opal_query_seconds_count", labels) or 0) >= 1
         assert to.get_sample_value("opal_query_seconds_count", labels | {"error": "UndefinedColumn"}) == 1
+
+
+def test_prometheus_is_told_once(tmp_path: Path) -> None:
+    target = CollectorRegistry()
+    with registry_of(f"sqlite:///{tmp_path / 'x.db'}") as registry:
+        export(registry, to=target)
+        with pytest.raises(OpalError, match="has the metrics of a registry already"):
+            export(registry, to=target)
+
+
+def test_opentelemetry_is_told_once(tmp_path: Path) -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    with registry_of(f"sqlite:///{tmp_path / 'x.db'}") as registry:
+        for _ in range(2):
+            instrument(registry, meter_provider=provider, spans=False)
+        with registry.engine().connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+        data = reader.get_metrics_data()
+    assert data is not None
+    counts = [
+        getattr(point, "count", None)
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        if metric.name == "db.client.operation.duration"
+        for point in metric.data.data_points
+    ]
+    assert counts == [1]
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "extra"),
+    [
+        ("prometheus", "prometheus_client", "prometheus"),
+        ("telemetry", "opentelemetry", "otel"),
+        ("fastapi", "fastapi", "fastapi"),
+    ],
+)
+def test_the_extra_is_named_where_a_library_is_missing(module: str, missing: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import opal_registry.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert f"mend:  pip install 'opal-registry[{extra}]'" in done.stderr
 
 
 def test_an_engine_may_be_watched_from_the_middle_of_a_statement_on(tmp_path: Path) -> None:

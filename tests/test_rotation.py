@@ -31,7 +31,7 @@ def registry_with(url: str, password: dict[str, str]) -> Registry:
 
 
 def sign_in(registry: Registry, driver: str = "psycopg") -> None:
-    if driver == "asyncpg":
+    if driver in {"asyncpg", "asyncmy"}:
         asyncio.run(sign_in_async(registry))
         return
     with registry.engine().connect() as connection:
@@ -105,6 +105,14 @@ class TestAnotherPassword:
             mariadb.execute("ALTER USER turning IDENTIFIED BY 'second'")
             file.write_text("second")
             sign_in(registry)
+
+    @pytest.mark.parametrize("driver", ["pymysql", "asyncmy"])
+    def test_on_mariadb_may_be_in_any_letters(self, driver: str, mariadb: MariaDB, mariadb_url: str) -> None:
+        mariadb.execute("CREATE OR REPLACE USER turning IDENTIFIED BY 'пароль€'")
+        mariadb.execute("GRANT ALL ON *.* TO turning")
+        url = sa.make_url(mariadb_url).set(drivername=f"mysql+{driver}", username="turning", password="пароль€")
+        with registry_of(url.render_as_string(hide_password=False)) as registry:
+            sign_in(registry, driver)
 
     def test_may_stand_in_a_whole_url(self, role: Cluster, tmp_path: Path) -> None:
         file = tmp_path / "url"

@@ -29,20 +29,16 @@ def _show(run: Invocation) -> None:
 
 @command(app, "check", examples="opal-db config check --config config/cloudsql.yaml")
 def _check(run: Invocation) -> None:
-    """Check the configuration without connecting anywhere; exit code 2 if anything is wrong."""
-    from opal_registry.engines.migration import make_migration_url
-    from opal_registry.engines.url import describe_url, make_url
+    """Check the configuration without connecting anywhere; exit code 2 if anything is wrong.
+
+    Reads all secrets, and makes all engines.
+    """
+    from opal_registry.engines.check import check_databases
     from opal_registry.settings.sources import reserved_in_use
 
     file = str(run.settings.config_file) if run.settings.config_file else None
     later = reserved_in_use(run.settings)
-    databases = {
-        bind: describe_url(make_url(settings, where=run.settings.place_of(bind)))
-        for bind, settings in run.settings.databases.items()
-    }
-    for bind, settings in run.settings.databases.items():
-        if settings.migration_url:
-            make_migration_url(settings, where=run.settings.place_of(bind, "migration_url"))
+    databases = check_databases(run.settings)
     document = {"ok": True, "config_file": file, "databases": databases, "not_used_yet": later}
     notes = [f"note: {key} is checked, but not used by this release" for key in later]
     lines = [f"{bind}: {url}" for bind, url in databases.items()]

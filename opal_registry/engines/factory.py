@@ -1,6 +1,5 @@
 """Engines: made from settings without connecting, each with what its database needs to be safe."""
 
-import importlib.util
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,13 +27,13 @@ from opal_registry.engines.schemas import leave_out_schemas
 from opal_registry.engines.tls import without_tls
 from opal_registry.engines.url import get_sqlite_path, is_memory, make_url
 from opal_registry.errors import ConfigError, Problem
+from opal_registry.extras import MissingExtraError, is_installed
 from opal_registry.settings.database import DatabaseSettings
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-_MYSQL, _ASYNC = "opal-registry[mysql]", "opal-registry[async]"
-EXTRAS = {"pymysql": _MYSQL, "asyncmy": _MYSQL, "aiosqlite": _ASYNC, "asyncpg": _ASYNC}
+EXTRAS = {"pymysql": "mysql", "asyncmy": "mysql", "aiosqlite": "async", "asyncpg": "async"}
 """The extra of this distribution that brings a driver."""
 
 PACKAGES = {"MySQLdb": "mysqlclient", "mysql": "mysql-connector-python"}
@@ -123,9 +122,8 @@ def check_asyncio(where: str = "") -> None:
     Raises:
         ConfigError: If greenlet is not installed.
     """
-    if importlib.util.find_spec("greenlet") is None:
-        what = "SQLAlchemy needs greenlet for asyncio, which is not installed"
-        raise ConfigError(Problem(what, where, f"pip install '{_ASYNC}'"))
+    if not is_installed("greenlet"):
+        raise MissingExtraError.of("SQLAlchemy needs greenlet for asyncio, which is not installed", "async", where)
 
 
 def with_intent(engine: sa.Engine, intent: sqlite.Intent) -> sa.Engine:
@@ -183,7 +181,10 @@ def _create(
             plain = without_tls(url)
             engine = create(plain, connect_args=arguments, hide_parameters=True, **options)
             check_options(engine.dialect, plain)
-            connect_through_google(getattr(engine, "sync_engine", engine), settings)
+            plain_engine = getattr(engine, "sync_engine", engine)
+            connect_through_google(plain_engine, settings)
+            if plain_engine.dialect.name in mysql.NAMES:
+                mysql.encode_passwords(plain_engine.dialect)
             return engine
     except (ImportError, OSError, sa.exc.SAWarning, sa.exc.ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(_find_mistake(error, url, where)) from None
@@ -195,7 +196,7 @@ def _find_mistake(error: Exception, url: sa.URL, where: str) -> Problem:
     if isinstance(error, ModuleNotFoundError):
         what = f"the driver {driver!r} needs the module {error.name!r}, which is not installed"
         if driver in EXTRAS:
-            return Problem(what, where, f"pip install '{EXTRAS[driver]}'")
+            return MissingExtraError.of(what, EXTRAS[driver], where).problems[0]
         return Problem(what, where, f"pip install {PACKAGES.get(str(error.name), error.name)}; or {plain}")
     if isinstance(error, ImportError):
         return Problem(

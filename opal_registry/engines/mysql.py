@@ -5,6 +5,7 @@ nothing had happened. So it is refused here, as PostgreSQL does.
 """
 
 import copy
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -38,6 +39,22 @@ def make_safe(engine: sa.Engine) -> None:
     sa.event.listen(engine, "handle_error", _note_the_end)
     for event in ("savepoint", "rollback_savepoint", "release_savepoint", "commit"):
         sa.event.listen(engine, event, _refuse_the_rest)
+
+
+def encode_passwords(dialect: sa.Dialect) -> None:
+    """Send passwords as UTF-8, as servers keep those that came with a statement; drivers would take them for Latin-1.
+
+    Args:
+        dialect: The engine's.
+    """
+    connect: Any = dialect.connect
+
+    def connect_encoded(*arguments: Any, **told: Any) -> Any:
+        if isinstance(password := told.get("password"), str):
+            told["password"] = password.encode()
+        return connect(*arguments, **told)
+
+    dialect.connect = connect_encoded  # type: ignore[method-assign]
 
 
 def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

@@ -50,7 +50,7 @@ def make_url(settings: DatabaseSettings, *, where: str = "", use_async: bool = F
         url = _from_cloud_sql(settings.cloud_sql, where, use_async=use_async)
         _check_visible(url, where)
         return url
-    url = _from_parts(settings) if settings.form == "parts" else _from_text(settings, where)
+    url = _from_parts(settings, where) if settings.form == "parts" else _from_text(settings, where)
     _check_visible(url, where)
     return with_driver(url, use_async=use_async)
 
@@ -178,9 +178,9 @@ def _from_text(settings: DatabaseSettings, where: str) -> sa.URL:
     return url
 
 
-def _from_parts(settings: DatabaseSettings) -> sa.URL:
+def _from_parts(settings: DatabaseSettings, where: str) -> sa.URL:
     dialect, plus, name = (settings.driver or "").partition("+")
-    _check_dialect(dialect, "database.driver")
+    _check_dialect(dialect, where)
     return sa.URL.create(
         f"{ALIASES.get(dialect, dialect)}{plus}{name}",
         username=settings.user,
@@ -211,8 +211,8 @@ def is_async(settings: DatabaseSettings) -> bool:
     """Whether the settings name a driver that is for asyncio only: an application uses that one, and commands its twin."""
     if settings.cloud_sql is not None:
         return settings.cloud_sql.driver in ONLY_ASYNC
-    url = _from_parts(settings) if settings.form == "parts" else _from_text(settings, "")
-    return url.drivername.partition("+")[2] in ONLY_ASYNC
+    text = settings.url.get_secret_value() if settings.url else ""
+    return (settings.driver or text.partition("://")[0]).partition("+")[2] in ONLY_ASYNC
 
 
 def with_driver(url: sa.URL, *, use_async: bool = False) -> sa.URL:

@@ -5,6 +5,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from opal_registry.errors import ConfigError, Problem
+from opal_registry.secrets import Secret
 from opal_registry.settings.database import CloudSqlSettings
 
 if TYPE_CHECKING:  # of the extra "cloudsql"
@@ -34,19 +35,24 @@ def load_credentials(settings: CloudSqlSettings) -> "Credentials":
         load: Any = load_credentials_from_dict
         with warnings.catch_warnings():  # of what strangers hand in: this is the operator's own
             warnings.simplefilter("ignore", DeprecationWarning)
-            found, _ = load(_parse(settings.credentials.get_secret_value()), scopes=scopes)
+            found, _ = load(parse(settings.credentials), scopes=scopes)
     loaded: Credentials = make(found, settings.impersonate, SCOPES) if settings.impersonate else found
     return loaded
 
 
-def _parse(text: str) -> dict[str, Any]:
+def parse(secret: Secret) -> dict[str, Any]:
+    """What credentials say that are given in the configuration.
+
+    Raises:
+        ConfigError: If they are no JSON.
+    """
     try:
-        found = json.loads(text)
+        found = json.loads(secret.get_secret_value())
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        what = "database.cloud_sql.credentials is not the JSON of Google's credentials"
-        raise ConfigError(Problem(what, mend="give the file that Google made, such as {file: key.json}"))
+        what = f"{secret.key or 'cloud_sql.credentials'} is not the JSON of Google's credentials"
+        raise ConfigError(Problem(what, secret.where, "give the file that Google made, such as {file: key.json}"))
     return found
 
 

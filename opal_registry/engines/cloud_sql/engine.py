@@ -4,7 +4,6 @@ An engine keeps its URL, its events and what its driver is told; only the last s
 is the connector's: it asks Google for the instance's address and for a certificate, and signs in with that.
 """
 
-import importlib.util
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.util import await_only
 
 from opal_registry.engines.cloud_sql.connectors import Connectors, find_connectors
-from opal_registry.engines.cloud_sql.refusals import NO_IAM_USER, find_refusal
+from opal_registry.engines.cloud_sql.refusals import NO_IAM_USER, NOT_UNDERSTOOD, find_refusal
 from opal_registry.engines.errors.failures import MEANING, find_meaning
-from opal_registry.engines.errors.translation import make_driver_error
-from opal_registry.errors import ConfigError, Problem
+from opal_registry.engines.errors.translation import STUMBLES, make_driver_error
+from opal_registry.extras import MissingExtraError, is_installed
 from opal_registry.settings.database import CloudSqlSettings, DatabaseSettings
 
 OWN_SETTINGS = re.compile(r"\bdatabase\.(?=(user|password)\b)")
@@ -40,11 +39,8 @@ def check_connector(url: sa.URL, settings: DatabaseSettings, *, where: str = "")
     Raises:
         ConfigError: If the connector is not installed.
     """
-    with suppress(ModuleNotFoundError):  # of a package that it would lie in
-        if not _is_instance(url, settings) or importlib.util.find_spec("google.cloud.sql.connector"):
-            return
-    what = "cloud_sql needs Google's connector, which is not installed"
-    raise ConfigError(Problem(what, where, "pip install 'opal-registry[cloudsql]'"))
+    if _is_instance(url, settings) and not is_installed("google.cloud.sql.connector"):
+        raise MissingExtraError.of("cloud_sql needs Google's connector, which is not installed", "cloudsql", where)
 
 
 def connect_through_google(engine: sa.Engine, settings: DatabaseSettings) -> None:
@@ -96,7 +92,7 @@ def _translating(dialect: sa.Dialect, settings: CloudSqlSettings, connect: Calla
         try:
             return connect(**told)
         except Exception as error:
-            refusal = find_refusal(error)
+            refusal = find_refusal(error) or (NOT_UNDERSTOOD if isinstance(error, STUMBLES) else None)
             if refusal is None:
                 _explain(error, settings)
                 raise

@@ -44,6 +44,13 @@ REFUSALS = (
 )  # fmt: skip
 """By what an error says after the name of its class; the first one that fits counts."""
 
+NOT_UNDERSTOOD = _refusal(
+    "",
+    "what Google's API answers cannot be understood",
+    "see whether something answers in its place, such as a proxy, and correct database.cloud_sql.api_endpoint if it is set",
+)
+"""What it means that the connector stumbles over an answer."""
+
 NO_IAM_USER = _refusal(
     "",
     "the instance does not let this account in",
