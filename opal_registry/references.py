@@ -35,6 +35,7 @@ REFUSALS: dict[str, tuple[str, str]] = {
     "Unauthenticated": ("Google does not accept the credentials", SIGN_IN),
     "Unauthorized": ("Google does not accept the credentials", SIGN_IN),
     "RefreshError": ("Google's credentials have expired, or are revoked", SIGN_IN),
+    "IsADirectoryError": ("GOOGLE_APPLICATION_CREDENTIALS is a directory", "name the file of the credentials in it"),
     "DefaultCredentialsError": ("there are no credentials of Google here", SIGN_IN),
 }
 """What errors of Google's libraries mean, by name; whatever else there is, Google cannot be reached."""

@@ -522,3 +522,10 @@ def test_the_schema_is_json_and_describes_every_key() -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     described = [key for part in [schema, *schema["$defs"].values()] for key in part["properties"].items()]
     assert [key for key, part in described if not {"description", "$ref"} & set(part)] == []
+
+
+def test_what_is_wrong_with_a_section_is_said_with_the_lines_that_it_is_about(tmp_path: Path) -> None:
+    text = "database:\n  cloud_sql:\n    instance: p-r:europe-west1:a\n    database: x\n    user: u\n"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"{text}    password: x\n    ip_type: psc\n    iam_auth: true\n")
+    assert [problem.where for problem in caught.value.problems] == ["config/opal.yaml:8 and config/opal.yaml:6"]

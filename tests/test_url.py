@@ -67,6 +67,7 @@ def test_a_password_fills_in_what_the_url_lacks() -> None:
         ("postgres://db/opal", "postgresql+psycopg", "postgresql+psycopg"),
         ("postgresql+asyncpg://db/opal", "postgresql+psycopg", "postgresql+asyncpg"),
         ("postgresql+pg8000://db/opal", "postgresql+pg8000", "postgresql+psycopg"),
+        ("postgresql+psycopg_async://db/opal", "postgresql+psycopg", "postgresql+psycopg"),
         ("sqlite:///x.db", "sqlite+pysqlite", "sqlite+aiosqlite"),
         ("sqlite+aiosqlite:///x.db", "sqlite+pysqlite", "sqlite+aiosqlite"),
         ("mysql://db/opal", "mysql+pymysql", "mysql+asyncmy"),
@@ -102,6 +103,8 @@ def test_each_kind_of_engine_gets_a_driver_that_it_can_use(given: str, plain: st
             "choose one of sqlite, postgresql, mysql, mariadb",
         ),
         ("sqlite:///x\0.db", "holds a character that cannot be seen", "take it out"),
+        ("postgresql://db:99999/opal", "has port 99999", "write one up to 65535"),
+        ("postgresql://app@db/opal?user=root&dbname=x", "says dbname, user after the '?'", "write it before"),
         ("postgresql://db/opal\n", "holds a character that cannot be seen", "take it out"),
     ],
 )
@@ -164,3 +167,8 @@ def test_people_see_an_absolute_path_and_no_password() -> None:
     assert describe_url(sa.make_url("sqlite:///x.db")) == f"sqlite {Path.cwd() / 'x.db'}"
     assert describe_url(sa.make_url("sqlite://")) == "sqlite://"
     assert describe_url(sa.make_url("postgresql://app:hunter2@db/x")) == "postgresql://app:********@db/x"
+
+
+def test_a_user_of_sqlite_is_refused() -> None:
+    with pytest.raises(ConfigError, match="user is 'ada', and SQLite has no users"):
+        make_url(database_of("sqlite:///x.db", user="ada"))

@@ -172,6 +172,8 @@ def _parse(text: str, shown: str, where: str) -> sa.URL:
 def _from_text(settings: DatabaseSettings, where: str) -> sa.URL:
     url = parse_url(settings.url.get_secret_value() if settings.url else DEFAULT_URL, where=where)
     if settings.user and not url.username:
+        if url.get_backend_name() == "sqlite":
+            raise ConfigError(Problem(f"user is {settings.user!r}, and SQLite has no users", where, "take it out"))
         url = url.set(username=settings.user)
     if settings.password and url.password is None and url.get_backend_name() != "sqlite":
         url = url.set(password=settings.password.get_secret_value())

@@ -42,7 +42,7 @@ class SslSettings(Section):
             raise fault(f"lacks {missing}", "write both cert and key, or neither")
         if self.root_cert is not None and not self.verifies:
             mode = "without mode" if self.mode is None else f"with mode: {self.mode}"
-            raise fault(f"has root_cert, at which nobody looks {mode}", "write mode: verify-full")
+            raise fault(f"has root_cert, at which nobody looks {mode}", "write mode: verify-full", at=("root_cert",))
         return self
 
     @property
@@ -110,12 +110,15 @@ class CloudSqlSettings(Section):
     def _fits_together(self) -> Self:
         if self.driver is not None and self.driver not in DRIVERS[self.engine]:
             raise fault(
-                f"has driver {self.driver} for engine {self.engine}", f"write {' or '.join(DRIVERS[self.engine])}"
+                f"has driver {self.driver} for engine {self.engine}",
+                f"write {' or '.join(DRIVERS[self.engine])}",
+                at=("driver",),
             )
         if self.iam_auth and self.password is not None:
-            raise fault("has both iam_auth and password", "remove one of them")
+            raise fault("has both iam_auth and password", "remove one of them", at=("iam_auth", "password"))
         if self.iam_auth and self.user != self._iam_user:
-            raise fault(f"has user {self.user}, whom {self.engine} knows by a shorter name", f"write {self._iam_user}")
+            what = f"has user {self.user}, whom {self.engine} knows by a shorter name"
+            raise fault(what, f"write {self._iam_user}", at=("user",))
         return self
 
     @property
@@ -171,7 +174,9 @@ class Connection(Section):
             beside = [key for key in ("user", "password", "ssl") if getattr(self, key) is not None]
             if beside:
                 raise fault(
-                    f"has {', '.join(beside)} beside cloud_sql", "user and password go inside cloud_sql; ssl is its own"
+                    f"has {', '.join(beside)} beside cloud_sql",
+                    "user and password go inside cloud_sql; ssl is its own",
+                    at=beside,
                 )
         return self
 

@@ -41,8 +41,9 @@ def problem_of(error: ErrorDetails, merged: Merged) -> Problem:
         what, mend = _type_problem(error["type"], error["input"], context, path)
     if context.get("parts"):
         mend += _set_aside(path, merged)
-    place = path[:-1] if error["type"] == "missing" else path
-    return Problem(f"{dotted(path)} {what}", where=where_is(place, merged), mend=mend)
+    places = [(*path, key) for key in context.get("at", ())] or [path[:-1] if error["type"] == "missing" else path]
+    where = " and ".join(dict.fromkeys(where_is(place, merged) for place in places))
+    return Problem(f"{dotted(path)} {what}", where=where, mend=mend)
 
 
 def _is_reference(value: object) -> bool:

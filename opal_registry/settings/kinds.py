@@ -28,7 +28,13 @@ class Section(BaseModel):
 
 
 def fault(what: str, mend: str, **data: Any) -> PydanticCustomError:
-    """An error for pydantic that carries what was found (after the key's name) and how to mend it."""
+    """An error for pydantic that carries what was found (after the key's name) and how to mend it.
+
+    Args:
+        what: What was found.
+        mend: How to mend it.
+        **data: What else is known, such as ``at``, the keys of a section that it is about.
+    """
     return PydanticCustomError("opal", "{what}", {"what": what, "mend": mend, **data})
 
 
