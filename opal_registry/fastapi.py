@@ -11,7 +11,8 @@ Needs the extra ``fastapi``.
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,7 @@ from opal_registry.engines.errors.neutral import (
 from opal_registry.engines.factory import check_asyncio
 from opal_registry.errors import OpalError
 from opal_registry.extras import MissingExtraError
-from opal_registry.lending import AsyncSessionDependency, SessionDependency
+from opal_registry.lending import STATE, AsyncSessionDependency, SessionDependency
 from opal_registry.migrations.ready import Readiness, find_verdict, get_readiness
 from opal_registry.registry import Registry, get_default_registry
 from opal_registry.sessions import OpalSession
@@ -43,6 +44,7 @@ try:
     import anyio.to_thread
     from fastapi import APIRouter, Depends, FastAPI, Request
     from fastapi.responses import JSONResponse
+    from fastapi.responses import StreamingResponse as PlainStreamingResponse
 except ModuleNotFoundError:
     raise MissingExtraError.of("opal_registry.fastapi needs FastAPI", "fastapi") from None
 
@@ -121,6 +123,7 @@ def lifespan(
     @contextlib.asynccontextmanager
     async def live(_app: Any) -> AsyncIterator[None]:
         lasting = (registry or get_default_registry()).as_default()
+        _hand_over(_app, lasting)
         await anyio.to_thread.run_sync(lasting.prepare)
         if threads is not None:
             anyio.to_thread.current_default_thread_limiter().total_tokens = threads
@@ -128,6 +131,60 @@ def lifespan(
             yield
 
     return live
+
+
+def _hand_over(app: Any, registry: Registry) -> None:
+    """Let an application and those that are mounted in it know their registry, whatever the process has beside them."""
+    setattr(app.state, STATE, registry)
+    for route in app.routes:
+        if hasattr(mounted := getattr(route, "app", None), "state"):
+            _hand_over(mounted, registry)
+
+
+class StreamingResponse(PlainStreamingResponse):
+    """FastAPI's, which closes what it streams also when the client has left, so that a session in it ends then.
+
+    Starlette leaves a generator where it stands, with its connection, until the garbage collector comes by.
+
+    Args:
+        content: What is streamed: the rows of a generator that opens ``session_scope()``.
+        *arguments: As of FastAPI's.
+        **named: As of FastAPI's.
+    """
+
+    def __init__(self, content: Any, *arguments: Any, **named: Any) -> None:
+        self._content = content if hasattr(content, "__aiter__") else _Steps(content)
+        super().__init__(self._content, *arguments, **named)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def _close(self) -> None:
+        if isinstance(self._content, _Steps):
+            await anyio.to_thread.run_sync(self._content.close, limiter=anyio.CapacityLimiter(1))
+        elif hasattr(self._content, "aclose"):
+            await self._content.aclose()
+
+
+class _Steps(Iterator[Any]):
+    """An iterator that can be closed from another thread: the step that is under way comes to its end first."""
+
+    def __init__(self, content: Any) -> None:
+        self._content, self._lock = iter(content), threading.Lock()
+
+    def __next__(self) -> Any:
+        with self._lock:
+            return next(self._content)
+
+    def close(self) -> None:
+        with self._lock:
+            if hasattr(self._content, "close"):
+                self._content.close()
 
 
 def make_probes(registry: Registry | None = None, *, live: str = "/livez", ready: str = "/readyz") -> APIRouter:
@@ -215,6 +272,7 @@ __all__ = [
     "AsyncSessionDep",
     "ReadSessionDep",
     "SessionDep",
+    "StreamingResponse",
     "get_async_read_session",
     "get_async_session",
     "get_read_session",

@@ -17,6 +17,7 @@ from opal_registry.engines.caller import Caller, caller
 from opal_registry.engines.sqlite import Intent
 from opal_registry.errors import OpalError, Problem
 from opal_registry.registry import Registry, get_default_registry
+from opal_registry.routes import find_needs
 from opal_registry.sessions import OpalSession
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
@@ -24,6 +25,9 @@ if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """The HTTP methods that do not write (RFC 9110, 9.2.1)."""
+
+STATE = "opal_registry"
+"""Where the state of an application has its registry."""
 
 Until = Literal["response", "function"]
 """How long a session is lent: until the response has been sent, or until the function has returned."""
@@ -43,7 +47,7 @@ class _Dependency(ABC):
     """
 
     def __init__(self, *, until: Until, read_only: bool = False) -> None:
-        self._until, self._read_only = until, read_only
+        self.opal_lends, self._read_only = until, read_only
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -54,22 +58,28 @@ class _Dependency(ABC):
 
     async def __wrapped__(self, request: Any) -> Any:
         """A session for a request; FastAPI looks here to know what kind of function this is."""
-        registry = await _find_registry()
-        caller.set(_find_caller(registry, request.scope))
-        return await self._lend(registry, request.scope)
+        scope = request.scope
+        registry = await _find_registry(scope)
+        caller.set(_find_caller(registry, scope))
+        until = "response" if find_needs(scope).outlives else self.opal_lends
+        return await self._lend(registry, scope, _find_stack(scope, until))
 
     @abstractmethod
-    async def _lend(self, registry: Registry, scope: dict[str, Any]) -> Any:
-        """A session that is given back when the time has come."""
+    async def _lend(self, registry: Registry, scope: dict[str, Any], stack: Any) -> Any:
+        """A session that is given back with the end of an exit stack."""
 
-    def _intent(self, method: str | None) -> Intent:
+    def _intent(self, scope: dict[str, Any] | None) -> Intent:
+        """What a session is for; one of a WebSocket, which may last, locks out nobody before it writes."""
         if self._read_only:
             return "read_only"
-        return "read_first" if method in SAFE_METHODS else "read_write"
+        is_safe = scope is not None and (scope["type"] == "websocket" or scope.get("method") in SAFE_METHODS)
+        return "read_first" if is_safe else "read_write"
 
 
 class SessionDependency(_Dependency):
     """A dependency for ordinary sessions."""
+
+    opal_in_threads = True
 
     def __call__(self, request: Any = None) -> Any:
         """A coroutine for a request; without one, a generator."""
@@ -79,10 +89,10 @@ class SessionDependency(_Dependency):
         with get_default_registry().session_factory(intent=self._intent(None)) as session:
             yield session
 
-    async def _lend(self, registry: Registry, scope: dict[str, Any]) -> OpalSession:
-        stack, returned = _find_stack(scope, self._until), _find_stack(scope, "function")
+    async def _lend(self, registry: Registry, scope: dict[str, Any], stack: Any) -> OpalSession:
+        returned = _find_stack(scope, "function")
         place = await find_place(registry, scope)
-        session = registry.session_factory(intent=self._intent(scope.get("method")))
+        session = registry.session_factory(intent=self._intent(scope))
         place.enter(session)
         stack.push_async_exit(partial(_close, session, place))
         if stack is not returned:
@@ -101,10 +111,11 @@ class AsyncSessionDependency(_Dependency):
         async with get_default_registry().async_session_factory(intent=self._intent(None)) as session:
             yield session
 
-    async def _lend(self, registry: Registry, scope: dict[str, Any]) -> "AsyncSession":
-        stack = _find_stack(scope, self._until)
-        session = registry.async_session_factory(intent=self._intent(scope.get("method")))
-        stack.push_async_exit(partial(_aclose, session))
+    async def _lend(self, registry: Registry, scope: dict[str, Any], stack: Any) -> "AsyncSession":
+        place = await find_place(registry, scope)
+        session = registry.async_session_factory(intent=self._intent(scope))
+        place.enter(session)
+        stack.push_async_exit(partial(_aclose, session, place))
         return session
 
 
@@ -135,13 +146,16 @@ def _leave_if_done(session: OpalSession, place: Place) -> None:
         place.leave(session)
 
 
-async def _aclose(session: "AsyncSession", *_: object) -> None:
+async def _aclose(session: "AsyncSession", place: Place, *_: object) -> None:
     """The same for asyncio."""
     plain = session.sync_session
-    if isinstance(plain, OpalSession) and plain.is_quick_to_close():
-        plain.close()
-    else:
-        await _finish(session.close())
+    try:
+        if isinstance(plain, OpalSession) and plain.is_quick_to_close():
+            plain.close()
+        else:
+            await _finish(session.close())
+    finally:
+        place.leave(session)
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
@@ -152,8 +166,9 @@ async def _finish(work: Coroutine[Any, Any, None]) -> None:
         await asyncio.shield(asyncio.ensure_future(work))
 
 
-async def _find_registry() -> Registry:
-    registry = get_default_registry()
+async def _find_registry(scope: dict[str, Any]) -> Registry:
+    """That of the application's lifespan, or else the default one."""
+    registry = getattr(getattr(scope.get("app"), "state", None), STATE, None) or get_default_registry()
     if not registry.is_prepared:
         import anyio
 
@@ -165,7 +180,7 @@ def _find_stack(scope: dict[str, Any], until: Until) -> Any:
     stack = scope.get(STACKS[until])
     if stack is None:
         what = "FastAPI keeps no exit stack for this request, so that nobody would close its session"
-        raise OpalError(Problem(what, mend="use FastAPI 0.121 or later, or open session_scope() in the endpoint"))
+        raise OpalError(Problem(what, mend="use FastAPI 0.123.5 or later, or open session_scope() in the endpoint"))
     return stack
 
 

@@ -7,12 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy import orm as sa_orm
 from sqlalchemy.sql import visitors
 
+from opal_registry.engines.caller import find_place
 from opal_registry.engines.factory import check_asyncio, with_intent
 from opal_registry.engines.in_transaction import is_open
 from opal_registry.engines.pools.kinds import has_room
+from opal_registry.engines.pools.loops import Loop, find_loop
 from opal_registry.engines.sqlite import OPTION, Intent
 from opal_registry.errors import OpalError, Problem
-from opal_registry.usage import CheckedSession
+from opal_registry.usage import AsyncSessionError, CheckedSession
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -44,6 +46,7 @@ class OpalSession(CheckedSession):
         self.intent = intent
         self._engines = engines or {}
         self._bind_of = bind_of
+        self._loop: Loop | None = None
 
     def get_bind(self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **kw: Any) -> Any:
         """The engine for a statement: that of the table's bind, for the session's intent; none for one that may not be."""
@@ -52,7 +55,17 @@ class OpalSession(CheckedSession):
         if bind is not None or self.bind is not None or not self._engines:
             return super().get_bind(mapper, clause=clause, bind=bind, **kw)
         engine = self._engines[self._bind_key(mapper, clause) if len(self._engines) > 1 else "default"]()
+        if engine.dialect.is_async:
+            self._refuse_other_loop()
         return with_intent(engine, "read_only") if self.intent == "read_only" else engine
+
+    def _refuse_other_loop(self) -> None:
+        """A session in the middle of its work would begin another transaction on a connection of the other loop."""
+        loop = find_loop()
+        if self._loop is not loop and self._loop is not None and self._begun:
+            what = "a session of asyncio is used in another event loop than before"
+            raise AsyncSessionError(Problem(what, find_place(), "open a session in each loop: async_session_scope()"))
+        self._loop = loop
 
     def is_quick_to_close(self) -> bool:
         """Whether ``close()`` waits for nobody: the pool keeps its connections, and in them is no transaction to end.

@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
@@ -35,6 +35,7 @@ from opal_registry.engines.errors.neutral import (
 )
 from opal_registry.errors import OpalError, Problem
 from opal_registry.registry import Registry, get_default_registry
+from opal_registry.usage import HOOKS
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -49,9 +50,9 @@ RETRIED = (DeadlockError, SerializationError)
 SHORTEST, LONGEST = 0.02, 1.0
 """Between which the longest pause before a repetition lies, in seconds."""
 
-HOOKS = "opal_after_commit"
-
 logger = logging.getLogger("opal_registry")
+
+_under_way: set[asyncio.Future[Any]] = set()
 
 
 @overload
@@ -124,7 +125,7 @@ def after_commit(
     used = session() if isinstance(session, sa_orm.scoped_session) else session
     plain = cast("sa_orm.Session", getattr(used, "sync_session", used))
     if plain is used and inspect.iscoroutinefunction(callback):
-        what = f"the coroutine function {callback.__qualname__} cannot be awaited after the commit of a Session"
+        what = f"the coroutine function {_name(callback)} cannot be awaited after the commit of a Session"
         raise OpalError(Problem(what, mend="give a function, or use an AsyncSession"))
     if HOOKS not in plain.info:
         plain.info[HOOKS] = _Hooks(plain)
@@ -144,6 +145,10 @@ class _Hooks:
     def add(self, callback: Callable[[], Any]) -> None:
         self._waiting.append((callback, self._session.get_nested_transaction()))
 
+    def forget(self) -> None:
+        """Call none of them."""
+        self._waiting.clear()
+
     def _note(self, session: sa_orm.Session) -> None:
         self._committed = session.get_nested_transaction() or session.get_transaction()
 
@@ -157,19 +162,36 @@ class _Hooks:
             self._waiting = moved if committed else [each for each in self._waiting if each[1] is not ended]
             return
         done, self._waiting = self._waiting, []
-        for callback, _ in done if committed else ():
-            _call(callback)
+        if committed:
+            _call([callback for callback, _ in done])
 
 
-def _call(callback: Callable[[], Any]) -> None:
+def _call(callbacks: list[Callable[[], Any]]) -> None:
+    """Call them all, whatever happens to one, and to whoever waits for it."""
+    if not callbacks:
+        return
     try:
-        result = callback()
+        result = callbacks[0]()
         if inspect.isawaitable(result):
             from sqlalchemy.util import await_only
 
-            await_only(result)
+            await_only(_finish(result))
     except Exception:
-        logger.exception("%r, which was to be called after a commit, failed", callback)
+        logger.exception("%r, which was to be called after a commit, failed", callbacks[0])
+    finally:
+        _call(callbacks[1:])
+
+
+async def _finish(awaitable: Awaitable[Any]) -> None:
+    """Let it come to its end also where the task that has committed is cancelled meanwhile."""
+    task = asyncio.ensure_future(awaitable)
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    await asyncio.shield(task)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__qualname__", repr(function)))
 
 
 class _Runs:
@@ -216,6 +238,10 @@ class _Way:
     retry_on: tuple[type[sa.exc.SQLAlchemyError], ...] = RETRIED
 
     def decorate(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            what = f"{_name(function)} is a generator, whose body runs when its transaction has ended"
+            raise OpalError(Problem(what, mend="let it return a list, or open session_scope() in it"))
+
         @functools.wraps(function)
         def run(*arguments: Any, **named: Any) -> Any:
             return self.run(function, *arguments, **named)
@@ -229,7 +255,7 @@ class _Way:
         return cast("Callable[..., Any]", decorated)
 
     def run(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
-        runs = _Runs(function.__qualname__, self.retries)
+        runs = _Runs(_name(function), self.retries)
         registry = self.registry or get_default_registry()
         while True:
             try:
@@ -244,7 +270,7 @@ class _Way:
             time.sleep(pause)
 
     async def run_async(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
-        runs = _Runs(function.__qualname__, self.retries)
+        runs = _Runs(_name(function), self.retries)
         registry = self.registry or get_default_registry()
         while True:
             try:

@@ -36,6 +36,9 @@ WORK = (
 STARTING = ("add", "add_all", "begin", "delete")
 """What begins a transaction, too, but asks the database nothing."""
 
+HOOKS = "opal_after_commit"
+"""Where a session keeps what is to be done after its commit (:mod:`opal_registry.transactions`)."""
+
 logger = logging.getLogger("opal_registry")
 
 
@@ -69,12 +72,20 @@ class CheckedSession(sa_orm.Session):
         self._closed_at: str | None = None
         self._begun: list[sa.Connection] = []
 
+    def rollback(self) -> None:
+        """Undo what is not committed, and forget what was to be done after its commit, also if nothing has happened yet."""
+        if not self.in_transaction() and HOOKS in self.info:
+            self.info[HOOKS].forget()
+        super().rollback()
+
     def close(self) -> None:
         """Give the connection back and forget the objects; what is not committed is rolled back.
 
         Where another thread is at work in the session, it may finish what it is doing, but do no more.
         """
         with self._turn:
+            if not self.in_transaction() and HOOKS in self.info:
+                self.info[HOOKS].forget()
             if self._closed_at is None and not self._reopens:
                 self._closed_at = find_place() if self._debug else ""
             super().close()

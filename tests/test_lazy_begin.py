@@ -60,6 +60,8 @@ OTHERS: dict[str, sa.Executable] = {
     "text": sa.text("SELECT id FROM users"),
     "a function in text": sa.select(sa.literal_column("pg_advisory_xact_lock(1)")),
     "a function in a comment's shadow": sa.select(sa.literal_column("1 -- '\n, pg_advisory_xact_lock(1) -- '")),
+    "a function by the name of a keyword": sa.select(sa.literal_column("materialized(1)")),
+    "another one": sa.select(sa.literal_column("join (1)")),
     "a quoted function": sa.select(sa.literal_column('"pg_advisory_xact_lock" (1)')),
     "an operator that may be anything": sa.select(USERS.c.username.op("@@@")(sa.literal("a"))).where(sa.false()),
     "the clock of the transaction": sa.select(sa.func.current_timestamp()),

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from opal_registry.registry import Registry
+from opal_registry.usage import AsyncSessionError
 from tests.databases import registry_of
 
 ONE = sa.text("SELECT 1")
@@ -44,6 +45,28 @@ def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
 def test_one_loop_after_the_other(url: str) -> None:
     with registry_of(url) as registry:
         assert [asyncio.run(ask(registry)) for _ in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_session_stays_in_the_loop_in_which_it_has_begun(driver: str, postgres_url: str) -> None:
+    make_table = sa.text("CREATE TABLE things (name text)")
+    with registry_of(postgres_url.replace("psycopg", driver)) as registry:
+
+        async def begin() -> Any:
+            session = registry.async_session_factory()
+            await session.execute(make_table)
+            return session
+
+        async def go_on(session: Any) -> None:
+            with pytest.raises(AsyncSessionError, match="is used in another event loop than before"):
+                await session.scalar(ONE)
+
+        with asyncio.Runner() as one, asyncio.Runner() as other:
+            session = one.run(begin())
+            other.run(go_on(session))
+            one.run(session.commit())
+            one.run(session.close())
+            one.run(registry.aclose())
 
 
 def test_a_loop_says_goodbye_to_the_server_when_it_ends(postgres_url: str) -> None:

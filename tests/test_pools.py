@@ -120,6 +120,24 @@ def test_drivers_work_behind_pgbouncer_when_it_is_said(driver: str, pgbouncer_ur
     assert change_servers(pgbouncer_url, driver, pooler="pgbouncer") == 42
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_many_clients_of_asyncio_share_a_pgbouncer(driver: str, pgbouncer_url: str) -> None:
+    url = pgbouncer_url.replace("psycopg", driver)
+    plain = sa.select(sa.func.count()).select_from(sa.table("pg_class", schema="pg_catalog"))
+
+    async def main() -> None:
+        async with registry_of(url, database={"url": url, "pool": {"pooler": "pgbouncer"}}) as registry:
+
+            async def ask() -> None:
+                for _ in range(20):
+                    async with registry.async_session_factory() as session:
+                        assert await session.scalar(plain)
+
+            await asyncio.gather(*(ask() for _ in range(10)))
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("url", "others", "what"),
     [

@@ -1,6 +1,7 @@
 """Whole transactions: run again where the database asks for it, never where it may have been done; and what follows them."""
 
 import asyncio
+import functools
 import inspect
 import threading
 from collections.abc import Iterator
@@ -267,6 +268,63 @@ class TestAfterCommit:
             session.execute(add_to(1, 1))
             after_commit(session, lambda: said.append("closed"))
         assert said == ["committed"]
+
+    def test_a_rollback_before_anything_has_happened_does_so_too(self, registry: Registry) -> None:
+        said: list[str] = []
+        for end in ("rollback", "close"):
+            with registry.session_factory(close_resets_only=True) as session:
+                after_commit(session, lambda end=end: said.append(end))  # type: ignore[misc]
+                getattr(session, end)()
+                session.execute(add_to(1, 1))
+                session.commit()
+        assert said == []
+
+    def test_whoever_is_cancelled_meanwhile_loses_none_of_them(self, registry: Registry, database_url: str) -> None:
+        said: list[str] = []
+
+        async def main() -> None:
+            there, on = asyncio.Event(), asyncio.Event()
+
+            async def first() -> None:
+                there.set()
+                await on.wait()
+                said.append("first")
+
+            async def commit() -> None:
+                async with registry_of(database_url) as elsewhere, elsewhere.async_session_scope() as session:
+                    after_commit(session, first)
+                    after_commit(session, lambda: said.append("second"))
+                    await session.execute(add_to(1, 1))
+
+            task = asyncio.create_task(commit())
+            await asyncio.wait_for(there.wait(), 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert said == ["second"]
+            on.set()
+            while "first" not in said:
+                await asyncio.sleep(0)
+
+        asyncio.run(main())
+        assert balances(registry)[1] == 101
+
+    def test_callables_without_a_name_have_one_in_errors(self, registry: Registry) -> None:
+        async def work(_number: int) -> None: ...
+
+        with (
+            registry.session_scope() as session,
+            pytest.raises(OpalError, match=r"functools.partial\(.*cannot be awaited"),
+        ):
+            after_commit(session, functools.partial(work, 1))
+        assert in_transaction(registry=registry)(functools.partial(lambda session, number: number, number=1))() == 1
+
+    def test_a_generator_has_no_transaction(self, registry: Registry) -> None:
+        def rows(session: sa_orm.Session) -> Iterator[int]:
+            yield from session.scalars(sa.select(Account.id))
+
+        with pytest.raises(OpalError, match="rows is a generator, whose body runs when its transaction has ended"):
+            in_transaction(registry=registry)(rows)
 
     def test_a_savepoint_forgets_its_own(self, registry: Registry) -> None:
         said: list[str] = []

@@ -224,6 +224,17 @@ class TestAfterAFailure:
         with registry, registry.session_scope() as session:
             work(session)
 
+    @pytest.mark.parametrize("driver", ["psycopg", "pg8000"])
+    def test_a_savepoint_of_ones_own_saves_the_transaction(self, driver: str, postgres_url: str) -> None:
+        with registry_of(postgres_url.replace("psycopg", driver)) as registry, registry.session_scope() as session:
+            session.execute(sa.text("SAVEPOINT here"))
+            with suppress(sa.exc.DBAPIError):
+                session.execute(sa.text("SELECT 1 / 0"))
+            session.execute(sa.text("ROLLBACK TO SAVEPOINT here"))
+            session.execute(sa.text("CREATE TABLE things (name text)"))
+            session.commit()
+            assert session.scalar(sa.text("SELECT count(*) FROM things")) == 0
+
     def test_elsewhere_one_may_go_on(self, registry: Registry) -> None:
         with registry.session_scope() as session:
             session.execute(sa.insert(User).values(username="ada", roles=[]))

@@ -22,7 +22,7 @@ LIBRARIES = {
         "sqlalchemy",
         "starlette",
     ),
-    *("threading", "uvicorn"),
+    *("click", "gunicorn", "httpx", "hypercorn", "threading", "typer", "uvicorn"),
 }
 """Whose lines nobody can mend; the place that is shown is the first outside of them."""
 

@@ -218,8 +218,8 @@ def _keep_well(engine: sa.Engine, settings: DatabaseSettings, program: str) -> N
     if engine.dialect.name != "sqlite":
         ping_idle(engine, after=settings.pool.ping_after)
         leave_standbys(engine)
-    if settings.lazy_begin:
-        begin_lazily(engine)
+    if settings.lazy_begin and not (engine.dialect.driver == "asyncpg" and settings.pool.pooler != "none"):
+        begin_lazily(engine)  # asyncpg prepares each statement first, which a pooler may do elsewhere than it is run
     roll_back_only_what_is_open(engine.dialect)
     if not is_memory(engine.url):  # of that a forked process has a copy of its own
         guard_forks(engine)

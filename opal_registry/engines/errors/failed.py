@@ -16,6 +16,12 @@ from opal_registry.errors import OpalError, Problem
 
 FAILED = "opal_failed"
 
+IS_FAILED: dict[str, Callable[[Any], bool]] = {
+    "psycopg": lambda driver: driver.pgconn.transaction_status == 3,  # libpq's PQTRANS_INERROR
+    "pg8000": lambda driver: driver._transaction_status == b"E",
+}
+"""By driver, whether a transaction is at its end: a savepoint may have been rolled back by a statement of one's own."""
+
 
 class FailedTransactionError(OpalError, sa.exc.PendingRollbackError):
     """A transaction in which a statement failed was to be committed, which PostgreSQL would have taken for a rollback."""
@@ -37,8 +43,11 @@ def note_failures(engine: sa.Engine) -> None:
 
 
 def has_failed(connection: sa.Connection) -> bool:
-    """Whether a COMMIT of this connection's transaction would commit nothing."""
-    return not connection.closed and not connection.invalidated and FAILED in connection.info
+    """Whether a COMMIT of this connection's transaction would commit nothing; drivers that know are asked."""
+    if connection.closed or connection.invalidated or FAILED not in connection.info:
+        return False
+    asked = IS_FAILED.get(connection.dialect.driver)
+    return asked is None or asked(connection.connection.driver_connection)
 
 
 def refuse_lost_commit(connection: sa.Connection) -> None:
