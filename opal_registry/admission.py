@@ -21,7 +21,7 @@ from opal_registry.settings.model import Settings
 KEY = "opal_registry.place"
 """Where a request keeps its place, in its scope."""
 
-_doors: "WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Registry, _Doors]]" = WeakKeyDictionary()
+_doors: "WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Registry, _Doors | None]]" = WeakKeyDictionary()
 
 
 class Place:
@@ -59,10 +59,10 @@ async def find_place(registry: Registry, scope: dict[str, Any]) -> Place:
     held: Place | None = scope.get(KEY)
     if held is not None:
         return held
-    needs, connections = find_needs(scope), _count_connections(registry.settings)
-    if connections is None or scope["type"] != "http" or not (needs.threads or needs.sessions > 1):
+    needs, doors = find_needs(scope), _find_doors(registry)
+    if doors is None or scope["type"] != "http" or not (needs.threads or needs.sessions > 1):
         return Place(_do_nothing)
-    passed = await _find_doors(registry, connections).pass_through(needs)
+    passed = await doors.pass_through(needs)
     place = scope[KEY] = Place(lambda: _let_in(passed, scope))
     return place
 
@@ -108,18 +108,18 @@ class _Doors:
                     passed.append(self._more)
 
 
-def _find_doors(registry: Registry, connections: int) -> _Doors:
+def _find_doors(registry: Registry) -> _Doors | None:
     doors = _doors.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
-    found = doors.get(registry)
-    if found is None:
-        doors[registry] = found = _Doors(connections, registry.settings.database.pool.timeout)
-    return found
+    if registry not in doors:
+        doors[registry] = _make_doors(registry.settings)
+    return doors[registry]
 
 
-def _count_connections(settings: Settings) -> int | None:
-    """How many the smallest pool has; None where no pool has a limit, or each hands out one connection to everybody."""
-    pools = (database.pool for database in settings.databases.values())
-    return min((pool.size + pool.max_overflow for pool in pools if pool.kind in {None, "queue"}), default=None)
+def _make_doors(settings: Settings) -> _Doors | None:
+    """None where no pool has a limit, or each hands out one connection to everybody."""
+    pools = [database.pool for database in settings.databases.values()]
+    sizes = [pool.size + pool.max_overflow for pool in pools if pool.kind in {None, "queue"}]
+    return _Doors(min(sizes), settings.database.pool.timeout) if sizes else None
 
 
 def _count_threads() -> int:

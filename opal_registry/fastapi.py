@@ -11,6 +11,7 @@ Needs the extra ``fastapi``.
 
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -39,14 +40,21 @@ from opal_registry.migrations.ready import Readiness, find_verdict, get_readines
 from opal_registry.registry import Registry, get_default_registry
 from opal_registry.sessions import OpalSession
 
+OLDEST = [0, 123, 5]
+"""The version since which FastAPI takes an object for a coroutine function that wraps one."""
+
 try:
     import anyio
     import anyio.to_thread
-    from fastapi import APIRouter, Depends, FastAPI, Request
+    from fastapi import APIRouter, Depends, FastAPI, Request, __version__
     from fastapi.responses import JSONResponse
     from fastapi.responses import StreamingResponse as PlainStreamingResponse
 except ModuleNotFoundError:
     raise MissingExtraError.of("opal_registry.fastapi needs FastAPI", "fastapi") from None
+
+if [int(part) for part in re.findall(r"\d+", __version__)[:3]] < OLDEST:
+    what = f"opal_registry.fastapi needs FastAPI 0.123.5 or later, and there is {__version__}"
+    raise MissingExtraError.of(what, "fastapi")
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -20,6 +20,9 @@ from opal_registry.errors import OpalError, Problem
 
 WORK = (
     "begin_nested",
+    "bulk_insert_mappings",
+    "bulk_save_objects",
+    "bulk_update_mappings",
     "commit",
     "connection",
     "execute",

@@ -227,6 +227,12 @@ def test_the_extra_is_named_where_a_library_is_missing(module: str, missing: str
     assert f"mend:  pip install 'opal-registry[{extra}]'" in done.stderr
 
 
+def test_a_fastapi_that_is_too_old_is_named() -> None:
+    code = "import fastapi; fastapi.__version__ = '0.122.1'; import opal_registry.fastapi"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "needs FastAPI 0.123.5 or later, and there is 0.122.1" in done.stderr
+
+
 def test_an_engine_may_be_watched_from_the_middle_of_a_statement_on(tmp_path: Path) -> None:
     to = CollectorRegistry()
     with registry_of(f"sqlite:///{tmp_path / 'x.db'}") as registry, registry.engine().connect() as connection:

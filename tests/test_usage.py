@@ -58,6 +58,7 @@ class TestAfterItsEnd:
             lambda: session.scalars(ONE),
             lambda: session.get(User, 1),
             lambda: session.query(User).all(),
+            lambda: session.bulk_save_objects([User(username="ada")]),
             session.begin,
             session.commit,
             session.connection,
