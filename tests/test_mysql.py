@@ -182,11 +182,6 @@ class TestEncryption:
         with make_engine(database_of(mariadb_url, ssl={"mode": "prefer"})).connect() as connection:
             assert connection.exec_driver_sql("SELECT 1").scalar() == 1
 
-    def test_as_the_url_says_it_counts(self, mariadb_url: str) -> None:
-        settings = database_of(f"{mariadb_url}?ssl_disabled=true", ssl={"mode": "require"})
-        with make_engine(settings).connect() as connection:
-            assert connection.exec_driver_sql("SELECT 1").scalar() == 1
-
 
 class TestDrivers:
     @pytest.mark.parametrize(
