@@ -37,17 +37,23 @@ def note_failures(engine: sa.Engine) -> None:
     """
     dialect: Any = engine.dialect
     sa.event.listen(engine, "handle_error", _note)
-    sa.event.listen(engine, "commit", _refuse_commit)
     dialect.do_begin = _forgetting(dialect.do_begin)
+    dialect.do_commit = _refusing(dialect)
     dialect.do_rollback_to_savepoint = _forgetting(dialect.do_rollback_to_savepoint)
 
 
 def has_failed(connection: sa.Connection) -> bool:
     """Whether a COMMIT of this connection's transaction would commit nothing; drivers that know are asked."""
-    if connection.closed or connection.invalidated or FAILED not in connection.info:
+    return (
+        not connection.closed and not connection.invalidated and _is_failed(connection.dialect, connection.connection)
+    )
+
+
+def _is_failed(dialect: sa.Dialect, connection: Any) -> bool:
+    if FAILED not in connection.info:
         return False
-    asked = IS_FAILED.get(connection.dialect.driver)
-    return asked is None or asked(connection.connection.driver_connection)
+    asked = IS_FAILED.get(dialect.driver)
+    return asked is None or asked(connection.driver_connection)
 
 
 def refuse_lost_commit(connection: sa.Connection) -> None:
@@ -57,17 +63,28 @@ def refuse_lost_commit(connection: sa.Connection) -> None:
         FailedTransactionError: If a statement failed.
     """
     if has_failed(connection):
-        what = "a statement of this transaction failed, so that PostgreSQL would take its COMMIT for a ROLLBACK"
-        mend = "let the error pass, or do what may fail in a savepoint: with session.begin_nested(), or that of the connection"
-        raise FailedTransactionError(Problem(what, find_place(), mend))
+        raise _refusal()
 
 
-def _refuse_commit(connection: sa.Connection) -> None:
-    try:
-        refuse_lost_commit(connection)
-    except FailedTransactionError:
-        connection.dialect.do_rollback(connection.connection)  # SQLAlchemy takes it for ended
-        raise
+def _refusal() -> FailedTransactionError:
+    what = "a statement of this transaction failed, so that PostgreSQL would take its COMMIT for a ROLLBACK"
+    mend = (
+        "let the error pass, or do what may fail in a savepoint: with session.begin_nested(), or that of the connection"
+    )
+    return FailedTransactionError(Problem(what, find_place(), mend))
+
+
+def _refusing(dialect: Any) -> Callable[[Any], None]:
+    """The dialect's COMMIT; an event of connections would be looked up for each statement."""
+    commit = dialect.do_commit
+
+    def commit_or_refuse(connection: Any) -> None:
+        if _is_failed(dialect, connection):
+            dialect.do_rollback(connection)  # SQLAlchemy takes it for ended
+            raise _refusal()
+        commit(connection)
+
+    return commit_or_refuse
 
 
 def _note(context: sa.ExceptionContext) -> None:
