@@ -255,6 +255,7 @@ REFUSALS = [
     (api_says(401, "no"), {}, "Google does not accept the credentials", "application-default login"),
     (api_says(429, "no"), {}, "the project has used up its requests", "wait a minute"),
     (api_says(400, "not running"), {}, "Google's API refuses the request", "gcloud sql instances describe"),
+    (api_says(200, "something else"), {}, "what Google's API answers cannot be understood", "api_endpoint"),
     (as_it_is, {"ip_type": "psc"}, "the instance has no address of the kind", "ip_type"),
     (it_is(version="MYSQL_8_4"), {}, "the instance is of another database engine", "cloud_sql.engine"),
     (it_is(lifetime=-2 * HOUR), {}, "a certificate is not valid at this time", "clock"),
