@@ -168,18 +168,20 @@ class _Hooks:
 
 def _call(callbacks: list[Callable[[], Any]]) -> None:
     """Call them all, whatever happens to one, and to whoever waits for it."""
-    if not callbacks:
-        return
-    try:
-        result = callbacks[0]()
-        if inspect.isawaitable(result):
-            from sqlalchemy.util import await_only
+    stopped: BaseException | None = None
+    for callback in callbacks:
+        try:
+            result = callback()
+            if inspect.isawaitable(result):
+                from sqlalchemy.util import await_only
 
-            await_only(_finish(result))
-    except Exception:
-        logger.exception("%r, which was to be called after a commit, failed", callbacks[0])
-    finally:
-        _call(callbacks[1:])
+                await_only(_finish(result))
+        except Exception:
+            logger.exception("%r, which was to be called after a commit, failed", callback)
+        except BaseException as error:  # noqa: BLE001 -- it is raised when all have been called
+            stopped = stopped or error
+    if stopped is not None:
+        raise stopped
 
 
 async def _finish(awaitable: Awaitable[Any]) -> None:

@@ -77,8 +77,7 @@ class CheckedSession(sa_orm.Session):
 
     def rollback(self) -> None:
         """Undo what is not committed, and forget what was to be done after its commit, also if nothing has happened yet."""
-        if not self.in_transaction() and HOOKS in self.info:
-            self.info[HOOKS].forget()
+        self._forget_hooks()
         super().rollback()
 
     def close(self) -> None:
@@ -87,11 +86,15 @@ class CheckedSession(sa_orm.Session):
         Where another thread is at work in the session, it may finish what it is doing, but do no more.
         """
         with self._turn:
-            if not self.in_transaction() and HOOKS in self.info:
-                self.info[HOOKS].forget()
+            self._forget_hooks()
             if self._closed_at is None and not self._reopens:
                 self._closed_at = find_place() if self._debug else ""
             super().close()
+
+    def _forget_hooks(self) -> None:
+        """Those of a transaction that has not begun; the end of one that has forgets its own."""
+        if not self.in_transaction() and HOOKS in self.info:
+            self.info[HOOKS].forget()
 
     def _use(self, name: str, method: Callable[..., Any], arguments: Any, named: Any) -> Any:
         """Do something alone; within it, the same thread or task may do more."""

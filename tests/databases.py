@@ -42,3 +42,9 @@ def create_tables(connection: sa.Connection, tables: Sequence[sa.Table], *, know
 
 
 __all__ = ["create_tables", "database_of", "engine_of", "registry_of", "settings_of"]
+
+
+def checked_out(registry: Registry) -> int:
+    """How many connections of the default database are in use, with and without asyncio."""
+    pools: list[Any] = [registry.engine().pool, registry.async_engine().pool]
+    return sum(pool.checkedout() for pool in pools)

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from opal_registry.doctor import examine
-from opal_registry.engines.encryption import judge_encryption
+from opal_registry.engines.encryption import STREAMS, judge_encryption
 from opal_registry.engines.errors.failures import explain
 from opal_registry.engines.errors.neutral import ConnectError
 from opal_registry.errors import ConfigError
@@ -170,6 +170,12 @@ class TestDoctor:
         url = "postgresql://db.example/x"
         settings = database_of(url, ssl={"mode": "require", "root_cert": "/ca.pem"})
         assert "is verified, but not its name" in judge_encryption("TLSv1.3, X", settings, sa.make_url(url))[0]
+
+    def test_asks_the_server_where_it_does_not_know_the_driver(
+        self, encrypting: tuple[MariaDB, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delitem(STREAMS, "pymysql")
+        self.test_says_what_was_agreed_on(encrypting)
 
     def test_asks_the_driver_of_the_application(self, encrypting: tuple[MariaDB, Path]) -> None:
         url = encrypting[0].url("mysql").replace("pymysql", "asyncmy")

@@ -36,7 +36,7 @@ from opal_registry.sessions import OpalSession, ReadOnlySessionError
 from opal_registry.transactions import InDoubtError
 from opal_registry.usage import ClosedSessionError
 from tests.asgi import Exchange
-from tests.databases import registry_of
+from tests.databases import checked_out, registry_of
 
 Db = Annotated[OpalSession, fastapi.Depends(get_db)]
 AsyncDb = Annotated[AsyncSession, fastapi.Depends(get_async_db)]
@@ -52,11 +52,6 @@ def registry(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reg
         with registry.session_scope() as session:
             session.add(User(username="ada"))
         yield registry
-
-
-def checked_out(registry: Registry) -> int:
-    pools: list[Any] = [registry.engine().pool, registry.async_engine().pool]
-    return sum(pool.checkedout() for pool in pools)
 
 
 def ask(registry: Registry, app: Any, path: str, method: str = "GET", **options: Any) -> Exchange:

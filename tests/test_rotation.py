@@ -142,6 +142,24 @@ class TestAnotherPassword:
             finally:
                 role.execute("DROP ROLE turned")
 
+    def test_is_taken_whatever_becomes_of_the_other_places(self, role: Cluster, tmp_path: Path) -> None:
+        file, other = tmp_path / "password", tmp_path / "other"
+        file.write_text("first")
+        other.write_text(role.url(user="turning", password="first"))
+        url = role.url(user="turning")
+        told = {
+            "url": url,
+            "password": {"file": str(file)},
+            "migration_url": {"file": str(other)},
+            "pool": {"kind": "none"},
+        }
+        with registry_of(url, database=told) as registry:
+            sign_in(registry)
+            role.execute("ALTER ROLE turning PASSWORD 'second'")
+            file.write_text("second")
+            other.unlink()
+            sign_in(registry)
+
 
 class TestNone:
     def test_the_place_is_not_asked_again_and_again(self, role: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

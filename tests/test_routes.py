@@ -28,7 +28,7 @@ from opal_registry.registry import Registry
 from opal_registry.routes import Needs, find_needs
 from opal_registry.sessions import OpalSession
 from tests.asgi import Exchange
-from tests.databases import registry_of
+from tests.databases import checked_out, registry_of
 
 NAMES = sa.select(User.username)
 
@@ -40,11 +40,6 @@ def registry_with(url: str, size: int, **binds: Any) -> Registry:
     with registry.session_scope() as session:
         session.add(User(username="ada"))
     return registry
-
-
-def checked_out(registry: Registry) -> int:
-    pools: list[Any] = [registry.engine().pool, registry.async_engine().pool]
-    return sum(pool.checkedout() for pool in pools)
 
 
 def statuses(registry: Registry, app: Any, *paths: str) -> set[int]:

@@ -309,6 +309,27 @@ class TestAfterCommit:
         asyncio.run(main())
         assert balances(registry)[1] == 101
 
+    def test_there_may_be_very_many(self, registry: Registry) -> None:
+        said: list[int] = []
+        with registry.session_scope() as session:
+            for number in range(3000):
+                after_commit(session, functools.partial(said.append, number))
+        assert said == list(range(3000))
+
+    def test_a_program_that_is_stopped_calls_them_first(self, registry: Registry) -> None:
+        said: list[str] = []
+
+        def stop() -> None:
+            raise KeyboardInterrupt
+
+        with registry.session_factory() as session:
+            after_commit(session, stop)
+            after_commit(session, lambda: said.append("next"))
+            session.execute(add_to(1, 1))
+            with pytest.raises(KeyboardInterrupt):
+                session.commit()
+        assert said == ["next"]
+
     def test_callables_without_a_name_have_one_in_errors(self, registry: Registry) -> None:
         async def work(_number: int) -> None: ...
 

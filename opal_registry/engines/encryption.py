@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
 
+from opal_registry.engines.mysql import NAMES as MYSQL
 from opal_registry.settings.database import DatabaseSettings, SslSettings
 
 if TYPE_CHECKING:  # needs greenlet, which only the extra "async" brings
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 POSTGRES = sa.text("SELECT version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl")
+MYSQL_STATUS = sa.text("SHOW SESSION STATUS WHERE Variable_name IN ('Ssl_version', 'Ssl_cipher')")
 STREAMS: dict[str, Callable[[Any], Any]] = {
     "pg8000": lambda driver: driver._usock,
     "pymysql": lambda driver: driver._sock,
@@ -30,7 +32,7 @@ MEND = "set ssl.mode to verify-full, and ssl.root_cert to the certificate of the
 def find_encryption(connection: sa.Connection) -> str | None:
     """What a connection was agreed to be encrypted with, such as ``TLSv1.3, TLS_AES_256_GCM_SHA384``; None if it is not.
 
-    The driver knows; the server only knows how it talks to what is next to it, which may be a pooler.
+    The driver knows; the server, which is asked where a driver does not say, knows how it talks to what is next to it: a pooler, perhaps.
 
     Args:
         connection: An open one, to PostgreSQL, MySQL or MariaDB.
@@ -39,10 +41,18 @@ def find_encryption(connection: sa.Connection) -> str | None:
     if name in STREAMS:
         stream = STREAMS[name](driver)
         return f"{stream.version()}, {stream.cipher()[0]}" if hasattr(stream, "cipher") else None
-    if not driver.pgconn.ssl_in_use:
+    if name == "psycopg" and not driver.pgconn.ssl_in_use:
         return None
+    unknown = "up to what stands before the server" if name == "psycopg" else None
+    return _ask_server(connection) or unknown
+
+
+def _ask_server(connection: sa.Connection) -> str | None:
+    if connection.dialect.name in MYSQL:
+        said = {name: value for name, value in connection.execute(MYSQL_STATUS) if value}
+        return f"{said['Ssl_version']}, {said['Ssl_cipher']}" if said.get("Ssl_cipher") else None
     row = connection.execute(POSTGRES).first()
-    return f"{row.version}, {row.cipher}" if row else "up to what stands before the server"
+    return f"{row.version}, {row.cipher}" if row else None
 
 
 async def find_encryption_async(engine: "AsyncEngine") -> str | None:

@@ -178,13 +178,12 @@ def _create(
         with warnings.catch_warnings():
             warnings.simplefilter("error", sa.exc.SAWarning)  # an option that is ignored is not what anybody wanted
             arguments = pooled | make_arguments(url, settings, program=program, for_run=for_run)
-            plain = without_tls(url)
-            engine = create(plain, connect_args=arguments, hide_parameters=True, **options)
-            check_options(engine.dialect, plain)
-            plain_engine = getattr(engine, "sync_engine", engine)
-            connect_through_google(plain_engine, settings)
-            if plain_engine.dialect.name in mysql.NAMES:
-                mysql.encode_passwords(plain_engine.dialect)
+            rest = without_tls(url)
+            engine = create(rest, connect_args=arguments, hide_parameters=True, **options)
+            check_options(engine.dialect, rest)
+            connect_through_google(getattr(engine, "sync_engine", engine), settings)
+            if engine.dialect.name in mysql.NAMES:
+                mysql.encode_passwords(engine.dialect)
             return engine
     except (ImportError, OSError, sa.exc.SAWarning, sa.exc.ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(_find_mistake(error, url, where)) from None
@@ -196,7 +195,7 @@ def _find_mistake(error: Exception, url: sa.URL, where: str) -> Problem:
     if isinstance(error, ModuleNotFoundError):
         what = f"the driver {driver!r} needs the module {error.name!r}, which is not installed"
         if driver in EXTRAS:
-            return MissingExtraError.of(what, EXTRAS[driver], where).problems[0]
+            return Problem(what, where, f"pip install 'opal-registry[{EXTRAS[driver]}]'")
         return Problem(what, where, f"pip install {PACKAGES.get(str(error.name), error.name)}; or {plain}")
     if isinstance(error, ImportError):
         return Problem(

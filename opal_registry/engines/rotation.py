@@ -77,12 +77,14 @@ class _Known:
     def _ask(self) -> None:
         """What cannot be read, or is not whole, is left as it was: the next one who is refused asks again."""
         self._asked_at = time.monotonic()
-        try:
-            for secret in self._references:
-                secret.renew()
-            self.credentials = self._read()
-        except ConfigError as error:
-            logger.warning("a password was refused, and cannot be read anew: %s", error)
+        for step in (*(secret.renew for secret in self._references), self._take):
+            try:
+                step()
+            except ConfigError as error:
+                logger.warning("a password was refused, and cannot be read anew: %s", error)
+
+    def _take(self) -> None:
+        self.credentials = self._read()
 
     def _read(self) -> Credentials:
         url = self._remake()
