@@ -16,6 +16,9 @@ from opal_registry.engines.sqlite import OPTION
 
 NAMES = {"mysql", "mariadb"}
 
+LATIN = {"pymysql", "asyncmy"}
+"""Drivers that send a password in Latin-1, unless it comes in bytes."""
+
 ENDED = "opal_ended"
 """Under which a connection keeps the error with which the server ended its transaction."""
 
@@ -42,11 +45,13 @@ def make_safe(engine: sa.Engine) -> None:
 
 
 def encode_passwords(dialect: sa.Dialect) -> None:
-    """Send passwords as UTF-8, as servers keep those that came with a statement; drivers would take them for Latin-1.
+    """Send passwords as UTF-8, as servers keep those that came with a statement; some drivers would take them for Latin-1.
 
     Args:
         dialect: The engine's.
     """
+    if dialect.driver not in LATIN:
+        return
     connect: Any = dialect.connect
 
     def connect_encoded(*arguments: Any, **told: Any) -> Any:
