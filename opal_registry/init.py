@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from opal_registry.bring_up import Announce, BringUp, Deed, record_end, remember
+from opal_registry.bring_up import TRANSACTIONAL, Announce, BringUp, Deed, record_end, remember
 from opal_registry.engines.errors.failures import explained, of_bind
 from opal_registry.engines.factory import make_server_engines
 from opal_registry.engines.url import describe_url
@@ -222,7 +222,7 @@ class _Run:
         self.work = replace(self.work, image=image)
         locks = self.registry.settings.locks
         pauses, started_at = retry_pauses(locks.retries), utc_now()
-        while not self.work.is_done:
+        while not self.work.is_done or self._may_be_half_seen:
             attempt = BringUp(
                 self.engine, self.compiler, self.work, self.discovery, locks, announce, step, self.command
             )
@@ -242,6 +242,13 @@ class _Run:
                 break
         if not (self.deeds and self.work.is_fine):
             remember(self.engine, self.work, wait=locks.ddl_lock_timeout)
+
+    @property
+    def _may_be_half_seen(self) -> bool:
+        """Whether what keeps a sub-app from being brought up may be another run in its middle, which only its lock tells."""
+        if self.engine.dialect.name in TRANSACTIONAL:
+            return False
+        return any(app.name in self.work.withheld and not self.work.find_ahead(app) for app in self.apps)
 
     def _is_worth_repeating(self, error: OpalError) -> bool:
         """Whether somebody only used a table for too long; on SQLite that can only have been the run itself."""

@@ -3,14 +3,20 @@
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from opal_registry.init import init
+from opal_registry.store.locks import hold_run
 from tests import wicked
 from tests.contenders import Contender
+from tests.databases import registry_of
 from tests.distributions import Site
 from tests.pgbouncer import PgBouncer
 from tests.postgres import Cluster
@@ -95,6 +101,24 @@ def agree(ended: Sequence[Ended], url: str, tables: int, *, chunks: bool = False
     assert all(WAITS.fullmatch(line) for line in said), ended
     assert chunks or [run.said for run in workers] == [[]]
     assert [event["outcome"] for event in rows_of(url, "opal_events")] == ["done"]
+
+
+@pytest.mark.mariadb
+def test_what_another_run_has_half_done_is_no_reason_to_end(mariadb_url: str) -> None:
+    seen = threading.Event()
+    with registry_of(mariadb_url) as registry, ThreadPoolExecutor(1) as other:
+        init(registry)
+        engine = registry.migration_engine()
+        with hold_run(engine, wait=10, where="here"):
+            with engine.begin() as connection:
+                at = connection.scalar(sa.text("SELECT version_num FROM opal_revision_core"))
+                connection.execute(sa.text("DELETE FROM opal_revision_core"))
+            waits = other.submit(init, registry, announce=lambda _: seen.set())
+            assert seen.wait(30)
+            with engine.begin() as connection:
+                connection.execute(sa.text("INSERT INTO opal_revision_core VALUES (:at)"), {"at": at})
+        report = waits.result(60)
+    assert (report.exit_code, report.sub_apps[0].withheld) == (0, "")
 
 
 class TestOneSuite:
